@@ -1,0 +1,18 @@
+//! The vocabulary and the rules of limiting, pure: no async, no I/O, no actor and no clock.
+//!
+//! Everything here is handed `now`. The Redis script is tested against this module, and the embedded counters run it.
+
+pub mod account;
+pub mod cost;
+pub mod decide;
+pub mod decision;
+pub mod endpoint;
+pub mod fixed_window;
+pub mod limit;
+pub mod plan;
+pub mod policy;
+pub mod state;
+pub mod subject;
+pub mod tier;
+pub mod time;
+pub mod usage;

@@ -1,0 +1,42 @@
+//! What the database knows of a user, and how it changes the tier's limits.
+
+use super::subject::UserId;
+use super::tier::TierName;
+use super::time::Timestamp;
+
+/// Numbers of an administrator that stand in for those of the tier. `None` leaves the tier's own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QuotaOverride {
+    /// 0 to 10^12.
+    pub requests_per_hour: Option<u64>,
+    /// 0 to 10^12.
+    pub requests_per_day: Option<u64>,
+    /// When it ends by itself; `None` holds until removed.
+    pub expires_at: Option<Timestamp>,
+    pub reason: Option<String>,
+}
+
+impl QuotaOverride {
+    pub fn is_active(&self, now: Timestamp) -> bool {
+        self.expires_at.is_none_or(|end| now < end)
+    }
+}
+
+/// A user as the database has it. A user without any entry is [`Account::unknown`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Account {
+    pub user_id: UserId,
+    pub tier: Option<TierName>,
+    pub quota_override: Option<QuotaOverride>,
+}
+
+impl Account {
+    pub const fn unknown(user_id: UserId) -> Self {
+        Self { user_id, tier: None, quota_override: None }
+    }
+
+    /// The override, where it has not ended yet.
+    pub fn active_override(&self, now: Timestamp) -> Option<&QuotaOverride> {
+        self.quota_override.as_ref().filter(|known| known.is_active(now))
+    }
+}

@@ -1,0 +1,97 @@
+//! What a check answers.
+
+use super::cost::Cost;
+use super::limit::LimitName;
+use super::subject::Subject;
+use super::tier::TierName;
+use super::time::{Period, Timestamp};
+
+/// Where a decision was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Source {
+    /// Embedded counters.
+    Memory,
+    Redis,
+    /// Locally, from a proven denial.
+    Cache,
+    /// Redis is away.
+    Fallback,
+}
+
+impl Source {
+    pub const ALL: [Source; 4] = [Source::Memory, Source::Redis, Source::Cache, Source::Fallback];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Source::Memory => "memory",
+            Source::Redis => "redis",
+            Source::Cache => "cache",
+            Source::Fallback => "fallback",
+        }
+    }
+}
+
+/// One limit as it stands after the decision.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LimitStatus {
+    pub name: LimitName,
+    pub limit: u64,
+    pub used: u64,
+    /// When, with nothing more charged, the limit is whole again.
+    pub reset_at: Timestamp,
+    /// The length of the window: `w` in `RateLimit-Policy`.
+    pub period: Period,
+    pub enforce: bool,
+}
+
+impl LimitStatus {
+    pub const fn remaining(&self) -> u64 {
+        self.limit.saturating_sub(self.used)
+    }
+}
+
+/// A limit that had no room.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    pub limit: LimitName,
+    /// When there will be room for the same cost; `None` where waiting can't help.
+    pub room_at: Option<Timestamp>,
+}
+
+/// The answer to one check. It is allowed where nothing is violated.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decision {
+    pub subject: Subject,
+    pub tier: TierName,
+    pub cost: Cost,
+    pub limits: Vec<LimitStatus>,
+    /// The limits without room, in the plan's order. Empty in a check that was allowed.
+    pub violations: Vec<Violation>,
+    pub source: Source,
+    /// By the clock that decided: Redis' own while it is in use.
+    pub decided_at: Timestamp,
+}
+
+impl Decision {
+    pub const fn is_allowed(&self) -> bool {
+        self.violations.is_empty()
+    }
+
+    /// The violated limit that must be waited for longest; one that can't be waited out is the longest.
+    pub fn denied_by(&self) -> Option<&Violation> {
+        self.violations.iter().reduce(|longest, next| {
+            let later = match (longest.room_at, next.room_at) {
+                (None, _) => false,
+                (Some(_), None) => true,
+                (Some(a), Some(b)) => b > a,
+            };
+            if later { next } else { longest }
+        })
+    }
+
+    /// Whole seconds to wait, rounded up, at least 1; `None` where allowed, and where waiting can't help.
+    pub fn retry_after_seconds(&self) -> Option<u64> {
+        let room_at = self.denied_by()?.room_at?;
+        Some((room_at - self.decided_at).ceil_seconds().max(1))
+    }
+}

@@ -1,0 +1,67 @@
+//! All tiers and endpoint costs in force: what the operator decides, as against what a user did.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::account::Account;
+use super::endpoint::EndpointCosts;
+use super::plan::Plan;
+use super::subject::Subject;
+use super::tier::{Tier, TierName};
+use super::time::Timestamp;
+
+/// The tiers, each with its plan made ready, and the endpoint costs.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    tiers: BTreeMap<TierName, (Tier, Arc<Plan>)>,
+    free: Arc<Plan>,
+    anonymous: Arc<Plan>,
+    pub endpoint_costs: EndpointCosts,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("there must be a tier `free` and a tier `anonymous`")]
+pub struct MissingTier;
+
+impl Policy {
+    pub fn new(tiers: Vec<Tier>, endpoint_costs: EndpointCosts) -> Result<Self, MissingTier> {
+        let tiers: BTreeMap<_, _> =
+            tiers.into_iter().map(|tier| (tier.name.clone(), (tier.clone(), Arc::new(Plan::of_tier(&tier))))).collect();
+        let plan = |name: TierName| tiers.get(&name).map(|(_, plan)| Arc::clone(plan)).ok_or(MissingTier);
+        Ok(Self { free: plan(TierName::free())?, anonymous: plan(TierName::anonymous())?, endpoint_costs, tiers })
+    }
+
+    pub fn tiers(&self) -> impl Iterator<Item = &Tier> {
+        self.tiers.values().map(|(tier, _)| tier)
+    }
+
+    pub fn has_tier(&self, name: &TierName) -> bool {
+        self.tiers.contains_key(name)
+    }
+
+    /// The limits that hold for a subject: the check's own tier, else the account's, else the token's claim, else `free`
+    /// (`anonymous` for an address). A name that no tier bears is passed over. An active override then replaces what it names.
+    pub fn plan_for(
+        &self,
+        subject: &Subject,
+        asked: Option<&TierName>,
+        account: Option<&Account>,
+        claimed: Option<&TierName>,
+        now: Timestamp,
+    ) -> Arc<Plan> {
+        let default = match subject {
+            Subject::User(_) => &self.free,
+            Subject::Ip(_) => &self.anonymous,
+        };
+        let entry = account.and_then(|account| account.tier.as_ref());
+        let plan = [asked, entry, claimed]
+            .into_iter()
+            .flatten()
+            .find_map(|name| self.tiers.get(name))
+            .map_or(default, |(_, plan)| plan);
+        match account.and_then(|account| account.active_override(now)) {
+            Some(quota_override) => Arc::new(plan.with_override(quota_override)),
+            None => Arc::clone(plan),
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! A tier: a named plan that holds limits.
+
+use std::fmt;
+
+use compact_str::CompactString;
+use serde::{Deserialize, Serialize};
+
+use super::limit::{Limit, LimitName, Window};
+
+/// 1 to 64 of `a-z 0-9 _ -`: tiers label metrics and headers.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(transparent)]
+pub struct TierName(CompactString);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("must be 1 to 64 of the characters a-z, 0-9, '_' and '-'")]
+pub struct InvalidTierName;
+
+impl TierName {
+    pub fn parse(text: &str) -> Result<Self, InvalidTierName> {
+        LimitName::parse(text).map(|_| Self(CompactString::from(text))).map_err(|_| InvalidTierName)
+    }
+
+    /// The tier of a user whom neither the database nor a token places elsewhere.
+    pub fn free() -> Self {
+        Self(CompactString::const_new("free"))
+    }
+
+    /// The tier of a caller without a credential.
+    pub fn anonymous() -> Self {
+        Self(CompactString::const_new("anonymous"))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for TierName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for TierName {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        TierName::parse(&text).map_err(serde::de::Error::custom)
+    }
+}
+
+/// A named plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tier {
+    pub name: TierName,
+    pub limits: Vec<Limit>,
+    /// How many requests may run at once.
+    pub concurrent_requests: u64,
+    /// How many WebSockets may be open at once.
+    pub concurrent_websockets: u64,
+}
+
+impl Tier {
+    /// A tier of the two windows that the built-in tiers have.
+    pub fn hourly_and_daily(name: TierName, per_hour: u64, per_day: u64, concurrent: u64) -> Self {
+        Self {
+            name,
+            limits: vec![
+                Limit::fixed(LimitName::hour(), Window::Hour, per_hour),
+                Limit::fixed(LimitName::day(), Window::Day, per_day),
+            ],
+            concurrent_requests: concurrent,
+            concurrent_websockets: concurrent,
+        }
+    }
+}

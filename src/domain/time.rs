@@ -1,0 +1,137 @@
+//! Instants and lengths of time as whole microseconds: the resolution of Redis' `TIME`.
+
+use std::fmt;
+use std::ops::Sub;
+
+pub const MICROS_PER_SECOND: i64 = 1_000_000;
+const SECONDS_PER_HOUR: i64 = 3600;
+
+/// An instant: microseconds since 1970-01-01T00:00:00Z. Exact as a double until the year 2255, as Lua needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Timestamp(i64);
+
+/// A length of time in microseconds, never negative.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Period(i64);
+
+impl Timestamp {
+    pub const EPOCH: Timestamp = Timestamp(0);
+
+    pub const fn from_micros(micros: i64) -> Self {
+        Self(micros)
+    }
+
+    /// Saturates at the ends of the representable range.
+    pub const fn from_seconds(seconds: i64) -> Self {
+        Self(seconds.saturating_mul(MICROS_PER_SECOND))
+    }
+
+    pub const fn as_micros(self) -> i64 {
+        self.0
+    }
+
+    /// Whole Unix seconds, rounded down.
+    pub const fn floor_seconds(self) -> i64 {
+        self.0.div_euclid(MICROS_PER_SECOND)
+    }
+
+    /// Whole Unix seconds, rounded up: what `X-RateLimit-Reset` shows.
+    pub const fn ceil_seconds(self) -> i64 {
+        let floor = self.floor_seconds();
+        if self.0.rem_euclid(MICROS_PER_SECOND) == 0 { floor } else { floor.saturating_add(1) }
+    }
+
+    /// The start of this instant's UTC hour: the bucket that usage history is counted in.
+    pub const fn start_of_hour(self) -> Timestamp {
+        Timestamp::from_seconds(self.floor_seconds().div_euclid(SECONDS_PER_HOUR).saturating_mul(SECONDS_PER_HOUR))
+    }
+
+    pub const fn saturating_add(self, period: Period) -> Timestamp {
+        Timestamp(self.0.saturating_add(period.0))
+    }
+
+    /// The time from `self` to `later`; zero where `later` is not later.
+    pub const fn until(self, later: Timestamp) -> Period {
+        let gap = later.0.saturating_sub(self.0);
+        Period(if gap > 0 { gap } else { 0 })
+    }
+
+    /// For RFC 3339 text. Instants outside jiff's range (years -9999 to 9999) are clamped to it.
+    pub fn to_jiff(self) -> jiff::Timestamp {
+        jiff::Timestamp::from_microsecond(self.0).unwrap_or(if self.0 < 0 {
+            jiff::Timestamp::MIN
+        } else {
+            jiff::Timestamp::MAX
+        })
+    }
+}
+
+impl From<jiff::Timestamp> for Timestamp {
+    fn from(instant: jiff::Timestamp) -> Self {
+        Self(instant.as_microsecond())
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.to_jiff(), f)
+    }
+}
+
+impl serde::Serialize for Timestamp {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Timestamp {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        jiff::Timestamp::deserialize(deserializer).map(Timestamp::from)
+    }
+}
+
+impl Period {
+    pub const ZERO: Period = Period(0);
+
+    /// Saturates at the largest representable length.
+    pub const fn from_seconds(seconds: u64) -> Self {
+        let seconds = if seconds > i64::MAX as u64 { i64::MAX } else { seconds as i64 };
+        Self(seconds.saturating_mul(MICROS_PER_SECOND))
+    }
+
+    pub const fn as_micros(self) -> i64 {
+        self.0
+    }
+
+    /// Whole seconds, rounded up.
+    pub const fn ceil_seconds(self) -> u64 {
+        (self.0 as u64).div_ceil(MICROS_PER_SECOND as u64)
+    }
+}
+
+impl Sub for Timestamp {
+    type Output = Period;
+
+    /// Zero where `rhs` is the later one.
+    fn sub(self, rhs: Timestamp) -> Period {
+        rhs.until(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seconds_round_up_for_a_reset_and_down_for_a_bucket() {
+        let instant = Timestamp::from_micros(1_500_001);
+        assert_eq!((instant.floor_seconds(), instant.ceil_seconds()), (1, 2));
+        assert_eq!(Timestamp::from_seconds(2).ceil_seconds(), 2);
+        assert_eq!(Timestamp::from_micros(-1).start_of_hour(), Timestamp::from_seconds(-3600));
+    }
+
+    #[test]
+    fn text_is_rfc_3339() {
+        assert_eq!(Timestamp::from_seconds(1_795_766_400).to_string(), "2026-11-27T08:00:00Z");
+    }
+}
