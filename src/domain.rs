@@ -4,6 +4,7 @@
 
 pub mod account;
 pub mod cost;
+pub mod credential;
 pub mod decide;
 pub mod decision;
 pub mod endpoint;
@@ -11,6 +12,7 @@ pub mod fixed_window;
 pub mod limit;
 pub mod plan;
 pub mod policy;
+pub mod report;
 pub mod state;
 pub mod subject;
 pub mod tier;

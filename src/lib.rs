@@ -1,3 +1,14 @@
 //! quotad: a rate-limiting and quota service. See `docs/architecture.md` for the rooms and floors.
 
+pub mod app;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod counters;
+pub mod db;
 pub mod domain;
+pub mod http;
+pub mod identity;
+pub mod limiter;
+pub mod observability;
+pub mod persistence;

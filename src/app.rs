@@ -1,0 +1,138 @@
+//! The composition root: makes every part, introduces them to each other, and stops them in order.
+
+pub mod admin_key;
+pub mod healthcheck;
+mod shards;
+mod watch;
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use actix_web::{App, HttpServer};
+use arc_swap::ArcSwap;
+
+use crate::clock::Clock;
+use crate::config::{DatabaseLocation, Settings};
+use crate::db::{Database, DbError};
+use crate::http;
+use crate::identity::{Identity, IdentityError};
+use crate::observability::metrics::Metrics;
+use crate::persistence::{Books, BooksError};
+
+/// After SIGTERM, in-flight requests have so long to be answered.
+const DRAIN_SECONDS: u64 = 5;
+
+/// Connections that wait for a worker.
+const BACKLOG: u32 = 4096;
+
+/// Why the service could not start, or did not stop cleanly.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    #[error("cannot make the data folder {path}")]
+    DataFolder {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error(transparent)]
+    AdminKey(#[from] admin_key::AdminKeyError),
+    #[error("cannot open the database")]
+    Database(#[from] DbError),
+    #[error("cannot keep the books")]
+    Books(#[from] BooksError),
+    #[error("cannot verify credentials")]
+    Identity(#[from] IdentityError),
+    #[error("cannot make the metrics")]
+    Metrics(#[source] MetricsError),
+    #[error("the settings hold no usable policy")]
+    Policy(#[from] crate::domain::policy::MissingTier),
+    #[error("cannot listen on {address}")]
+    Listen {
+        address: std::net::SocketAddr,
+        #[source]
+        source: io::Error,
+    },
+    #[error("the HTTP server failed")]
+    Serve(#[source] io::Error),
+}
+
+/// Two metrics bear one name.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct MetricsError(String);
+
+/// Brings the database to this version's schema.
+pub async fn migrate(settings: &Settings) -> Result<(), AppError> {
+    make_data_folder(settings)?;
+    Ok(Database::connect(&settings.database)?.migrate().await?)
+}
+
+/// Runs the service until SIGTERM or SIGINT. Everything that was answered is in the database when it returns.
+pub async fn serve(settings: Settings) -> Result<(), AppError> {
+    make_data_folder(&settings)?;
+    let admin_key = admin_key::obtain(settings.identity.admin_key.as_ref(), &settings.data_dir)?;
+    let clock = Clock::system();
+    let metrics = Arc::new(Metrics::new().map_err(|error| AppError::Metrics(MetricsError(error.to_string())))?);
+
+    let database = Database::connect(&settings.database)?;
+    database.migrate().await?;
+    let instance = getrandom::u64().map_err(admin_key::AdminKeyError::Random)?;
+    let books = Books::start(database.clone(), &settings.database, clock.clone(), format!("{instance:016x}"));
+    let identity = Identity::new(&settings.identity, &admin_key.key)?;
+    identity.key_ring().replace(books.list_keys().await?);
+
+    let policy = Arc::new(ArcSwap::from_pointee(settings.policy.policy()?));
+    let shards = shards::start(&settings, instance, &database, &books, &policy, &metrics, &clock).await?;
+    let limiter = shards.limiter.clone();
+    let watch = watch::start(database, limiter.clone(), identity.clone(), books.clone(), Arc::clone(&metrics)).await?;
+
+    let state = http::State::new(limiter, books.clone(), identity, clock, metrics);
+    let address = settings.http.listen;
+    let server = HttpServer::new(move || App::new().configure(http::routes(state.clone())))
+        .workers(settings.http.workers)
+        .backlog(BACKLOG)
+        .shutdown_timeout(DRAIN_SECONDS)
+        .bind(address)
+        .map_err(|source| AppError::Listen { address, source })?;
+    let address = server.addrs().first().copied().unwrap_or(address);
+    greet(address, &settings, &admin_key);
+    server.run().await.map_err(AppError::Serve)?;
+
+    tracing::info!("every request is answered: flushing");
+    watch.stop();
+    shards.stop().await;
+    books.close().await?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn make_data_folder(settings: &Settings) -> Result<(), AppError> {
+    let path = &settings.data_dir;
+    std::fs::create_dir_all(path).map_err(|source| AppError::DataFolder { path: path.clone(), source })
+}
+
+/// What a newcomer needs to know, in four lines.
+fn greet(address: std::net::SocketAddr, settings: &Settings, admin_key: &admin_key::AdminKey) {
+    let counters = match &settings.redis {
+        Some(redis) => format!("Redis at {}:{}", redis.host, redis.port),
+        None => "embedded in this process (no Redis)".to_owned(),
+    };
+    let database = match &settings.database.location {
+        DatabaseLocation::Sqlite { path } => format!("SQLite at {}", path.display()),
+        DatabaseLocation::Postgres { .. } => "PostgreSQL".to_owned(),
+    };
+    let key = admin_key.describe();
+    tracing::info!(%address, counters, database, admin_key = key, "quotad {} is up", env!("CARGO_PKG_VERSION"));
+    let key_text = match &admin_key.file {
+        Some(path) => format!("$(cat {})", path.display()),
+        None => "$QUOTAD_ADMIN_KEY".to_owned(),
+    };
+    println!("quotad {} listens on http://{address}", env!("CARGO_PKG_VERSION"));
+    println!("  counters   {counters}");
+    println!("  database   {database}");
+    println!("  admin key  {key}");
+    println!("  try        curl -s http://{address}/api/v2/check -H \"X-API-Key: {key_text}\" \\");
+    println!("                  -H 'Content-Type: application/json' -d '{{\"user_id\": \"42\"}}'");
+    println!("  API        http://{address}/docs");
+}

@@ -1,0 +1,98 @@
+//! The command line.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::app::{self, healthcheck};
+use crate::clock::Clock;
+use crate::config::Settings;
+use crate::domain::credential::Role;
+use crate::domain::subject::UserId;
+use crate::domain::tier::TierName;
+use crate::identity::jwt::{self, Grant};
+use crate::observability::logging;
+
+/// Rate limits and quotas for an API, as a service.
+#[derive(Debug, Parser)]
+#[command(name = "quotad", version)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the service (the default)
+    Serve,
+    /// Print the settings in force, secrets masked
+    Config,
+    /// Bring the database to this version's schema
+    Migrate,
+    /// Sign a token with JWT_SECRET
+    Token {
+        /// The user id
+        #[arg(long, value_parser = |text: &str| UserId::parse(text))]
+        sub: UserId,
+        /// The tier that the token claims
+        #[arg(long, value_parser = |text: &str| TierName::parse(text))]
+        tier: Option<TierName>,
+        /// user, service or admin
+        #[arg(long, default_value = "user", value_parser = |text: &str| Role::parse(text).ok_or("user, service or admin"))]
+        role: Role,
+        /// How long the token holds
+        #[arg(long, default_value_t = 3600)]
+        ttl_seconds: u32,
+    },
+    /// Ask the service on this machine whether it is ready
+    Healthcheck,
+}
+
+/// Runs what was asked for. Whatever stops it is told in one line on standard error.
+pub fn run(cli: Cli) -> ExitCode {
+    let outcome = Settings::from_env().map_err(|error| error.to_string()).and_then(|settings| match cli.command {
+        None | Some(Command::Serve) => {
+            logging::init(&settings.log);
+            actix::System::new().block_on(app::serve(settings)).map_err(|error| chain(&error))
+        }
+        Some(Command::Config) => {
+            settings.describe().iter().for_each(|(name, value)| println!("{name}={value}"));
+            Ok(())
+        }
+        Some(Command::Migrate) => {
+            actix::System::new().block_on(app::migrate(&settings)).map_err(|error| chain(&error))?;
+            println!("the database is up to date");
+            Ok(())
+        }
+        Some(Command::Token { sub, tier, role, ttl_seconds }) => {
+            let secret = settings.identity.jwt_secret.as_ref().ok_or("QUOTAD_JWT_SECRET is not set")?;
+            let grant = Grant { user_id: &sub, tier: tier.as_ref(), role, lifetime_seconds: ttl_seconds };
+            let token = jwt::sign(secret, &settings.identity, &grant, Clock::system().now());
+            println!("{}", token.map_err(|error| chain(&error))?);
+            Ok(())
+        }
+        Some(Command::Healthcheck) => healthcheck::ask(settings.http.listen).map_err(|error| chain(&error)),
+    });
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(line) => {
+            eprintln!("quotad: {line}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// An error with its causes, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let text = error.to_string();
+        if !line.contains(&text) {
+            line.push_str(": ");
+            line.push_str(&text);
+        }
+        cause = error.source();
+    }
+    line.replace('\n', " ")
+}

@@ -1,0 +1,180 @@
+//! Every setting there is: its name, its default, what it means, and how it may be shown.
+
+/// Which prefixes a name is read with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Audience {
+    /// `QUOTAD_` alone.
+    Quotad,
+    /// `QUOTAD_`, else `OMICS_`.
+    Both,
+}
+
+/// How a value is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shown {
+    Plainly,
+    /// As `***`.
+    Masked,
+    /// As a URL whose password is masked.
+    Url,
+}
+
+/// One setting.
+#[derive(Debug)]
+pub struct Name {
+    /// Without its prefix.
+    pub name: &'static str,
+    pub default: &'static str,
+    /// What is allowed, and what it means.
+    pub meaning: &'static str,
+    pub audience: Audience,
+    pub shown: Shown,
+    /// A name of the contract that this version can't act on stops the start rather than being passed over.
+    pub supported: bool,
+}
+
+const fn name(audience: Audience, name: &'static str, default: &'static str, meaning: &'static str) -> Name {
+    Name { name, default, meaning, audience, shown: Shown::Plainly, supported: true }
+}
+
+const fn own(text: &'static str, default: &'static str, meaning: &'static str) -> Name {
+    name(Audience::Quotad, text, default, meaning)
+}
+
+const fn both(text: &'static str, default: &'static str, meaning: &'static str) -> Name {
+    name(Audience::Both, text, default, meaning)
+}
+
+const fn shown(shown: Shown, name: Name) -> Name {
+    Name { shown, ..name }
+}
+
+const fn later(name: Name) -> Name {
+    Name { supported: false, ..name }
+}
+
+/// All settings, in the order of the documentation.
+pub const NAMES: &[Name] = &[
+    own("LISTEN", "127.0.0.1:8080", "HTTP address, as address:port"),
+    later(own("GRPC_LISTEN", "", "Envoy rate-limit-service address")),
+    own("WORKERS", "cores", "HTTP worker threads, 1 to 1024"),
+    own("SHARDS", "cores", "limiter shard actors, each on a thread of its own, 1 to 1024"),
+    own("SHARD_MAILBOX", "16384", "checks that may wait at one shard, 1 to 1000000; past it a check gets 503"),
+    own("CACHE_CAPACITY", "1000000", "subjects whose counters are held in memory over all shards, 1 to 100000000"),
+    own("DATA_DIR", "./data", "folder of the embedded database and the first-run admin key"),
+    shown(Shown::Url, own("DATABASE_URL", "sqlite in DATA_DIR", "sqlite://PATH or postgres://...")),
+    own("DATABASE_MAX_CONNECTIONS", "10", "connections to the database, 1 to 1000"),
+    own("FLUSH_INTERVAL_MS", "1000", "how often usage goes to the database, 10 to 60000 milliseconds"),
+    own("HISTORY_RETENTION_DAYS", "400", "older usage is removed, 1 to 36500 days"),
+    later(own("POLICY_FILE", "", "TOML file of tiers and endpoint costs")),
+    shown(Shown::Masked, own("ADMIN_KEY", "made at first start", "bootstrap admin API key, 32 characters or more")),
+    shown(Shown::Masked, own("JWT_SECRET", "", "HS256 secret, 32 bytes or more")),
+    own("JWT_PUBLIC_KEY_FILE", "", "PEM file of an RS256, ES256 or EdDSA key"),
+    later(own("JWKS_URL", "", "JWKS address")),
+    own("JWT_ISSUER", "", "the `iss` that tokens must have"),
+    own("JWT_AUDIENCE", "", "the `aud` that tokens must have"),
+    own("TRUSTED_PROXIES", "127.0.0.0/8,::1/128", "CIDRs whose forwarding headers are believed, with commas"),
+    own("IPV6_PREFIX", "64", "anonymous IPv6 callers are charged by this prefix, 1 to 128"),
+    own("FALLBACK_SHARE", "1.0", "part of a limit that an instance grants alone while Redis is away, 0 to 1"),
+    later(own("WEBHOOK_URL", "", "address of quota events")),
+    later(shown(Shown::Masked, own("WEBHOOK_SECRET", "", "secret that quota events are signed with"))),
+    own("LOG", "info", "log filter, as `info` or `quotad=debug,actix_server=warn`"),
+    own("LOG_FORMAT", "text", "text or json"),
+    shown(Shown::Url, both("REDIS_URL", "", "redis:// or rediss:// of one node; unset: embedded counters")),
+    both("REDIS_MAX_CONNECTIONS", "10", "connections over all shards, 1 to 1024"),
+    shown(Shown::Masked, both("REDIS_PASSWORD", "", "added to the URL")),
+    both("REDIS_SSL", "false", "true turns redis:// into rediss://"),
+    both("REDIS_USERNAME", "", "ACL user, added to the URL"),
+    later(shown(Shown::Masked, both("REDIS_SENTINEL_PASSWORD", "", "the sentinels' own password"))),
+    both("REDIS_CA_FILE", "", "PEM file of the authority that signed Redis' certificate; unset: the public roots"),
+    both("REDIS_CERT_FILE", "", "PEM file of this client's certificate"),
+    both("REDIS_KEY_FILE", "", "PEM file of this client's key"),
+    both("REDIS_KEY_PREFIX", "quotad", "what every key begins with, 1 to 32 of A-Z a-z 0-9 _ -"),
+    both(
+        "RESERVED_BLOCKS",
+        "true",
+        "whether busy subjects may take blocks of their limit beforehand; this version takes none",
+    ),
+    both("REDIS_SOCKET_TIMEOUT", "5", "seconds, 0.001 to 3600"),
+    both("REDIS_SOCKET_CONNECT_TIMEOUT", "5", "seconds, 0.001 to 3600"),
+    both(
+        "REDIS_DEADLINE_MS",
+        "50",
+        "a check that Redis has not answered by then is answered by the fallback, 1 to 60000",
+    ),
+    both("ENABLE_RATE_LIMITING", "true", "false: everything is allowed and still counted"),
+    both("RATE_LIMIT_FALLBACK", "memory", "memory, allow or deny, while Redis can't be reached"),
+    both("FREE_TIER_LIMIT_HOUR", "100", "0 to 1000000000000"),
+    both("FREE_TIER_LIMIT_DAY", "1000", "0 to 1000000000000"),
+    both("FREE_TIER_CONCURRENT", "5", "0 to 1000000"),
+    both("PRO_TIER_LIMIT_HOUR", "1000", "0 to 1000000000000"),
+    both("PRO_TIER_LIMIT_DAY", "20000", "0 to 1000000000000"),
+    both("PRO_TIER_CONCURRENT", "20", "0 to 1000000"),
+    both("ENTERPRISE_TIER_LIMIT_HOUR", "10000", "0 to 1000000000000"),
+    both("ENTERPRISE_TIER_LIMIT_DAY", "200000", "0 to 1000000000000"),
+    both("ENTERPRISE_TIER_CONCURRENT", "100", "0 to 1000000"),
+    both("ANONYMOUS_LIMIT_HOUR", "10", "per address, 0 to 1000000000000"),
+    both("ANONYMOUS_LIMIT_DAY", "100", "per address, 0 to 1000000000000"),
+    both("ANONYMOUS_CONCURRENT", "2", "per address, 0 to 1000000"),
+    both(
+        "ENDPOINT_COSTS",
+        "/api/v1/agents=2,/api/v1/batch=5,/ws=0",
+        "path=cost with commas; the longest prefix of whole segments wins",
+    ),
+];
+
+/// A value as it may be shown.
+pub fn masked(name: &str, value: &str) -> String {
+    match NAMES.iter().find(|known| known.name == name).map(|known| known.shown) {
+        Some(Shown::Plainly) => value.to_owned(),
+        Some(Shown::Url) => without_password(value),
+        // The value of a name that is not known may be a secret whose name was mistyped.
+        Some(Shown::Masked) | None => "***".to_owned(),
+    }
+}
+
+/// A URL with `***` in the place of its password, and of a `password` parameter.
+fn without_password(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return "***".to_owned() };
+    let rest = match rest.rsplit_once('@') {
+        Some((login, host)) => format!("{}:***@{host}", login.split(':').next().unwrap_or_default()),
+        None => rest.to_owned(),
+    };
+    let rest = match rest.split_once("password=") {
+        Some((before, after)) => {
+            let tail = after.find('&').and_then(|end| after.get(end..)).unwrap_or_default();
+            format!("{before}password=***{tail}")
+        }
+        None => rest,
+    };
+    format!("{scheme}://{rest}")
+}
+
+/// The known name that a mistyped one is closest to, where one is close.
+pub fn nearest(mistyped: &str) -> Option<&'static str> {
+    NAMES
+        .iter()
+        .map(|known| (distance(known.name, mistyped), known.name))
+        .filter(|&(distance, name)| distance <= 3 && distance < name.len())
+        .min()
+        .map(|(_, name)| name)
+}
+
+/// Edit distance (Levenshtein), by one row of the table.
+fn distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
+    for (i, from) in a.chars().enumerate() {
+        let mut diagonal = i;
+        let mut left = i.saturating_add(1);
+        if let Some(first) = row.first_mut() {
+            *first = left;
+        }
+        for (cell, to) in row.iter_mut().skip(1).zip(b.chars()) {
+            let best = left.min(*cell).saturating_add(1).min(diagonal.saturating_add(usize::from(from != to)));
+            diagonal = *cell;
+            *cell = best;
+            left = best;
+        }
+    }
+    row.last().copied().unwrap_or_default()
+}

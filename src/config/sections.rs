@@ -1,0 +1,318 @@
+//! The settings as the rest of the service takes them, a struct a section, and how each is read.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use super::fields;
+use super::names::{self, NAMES};
+use super::parse::Source;
+use super::{Secret, SettingsError};
+use crate::domain::cost::LIMIT_MAX;
+use crate::domain::endpoint::{EndpointCost, EndpointCosts};
+use crate::domain::policy::{MissingTier, Policy};
+use crate::domain::tier::{Tier, TierName};
+
+/// Everything that an operator can set.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub data_dir: PathBuf,
+    pub http: HttpSettings,
+    pub limiter: LimiterSettings,
+    /// `None`: counters are embedded.
+    pub redis: Option<RedisSettings>,
+    pub database: DatabaseSettings,
+    pub identity: IdentitySettings,
+    pub policy: PolicySettings,
+    pub log: LogSettings,
+    described: Vec<(String, String)>,
+}
+
+/// `LISTEN`, `WORKERS`.
+#[derive(Debug, Clone)]
+pub struct HttpSettings {
+    pub listen: SocketAddr,
+    pub workers: usize,
+}
+
+/// `SHARDS`, `SHARD_MAILBOX`, `CACHE_CAPACITY`, `ENABLE_RATE_LIMITING`, `RATE_LIMIT_FALLBACK`, `FALLBACK_SHARE`.
+#[derive(Debug, Clone)]
+pub struct LimiterSettings {
+    pub shards: usize,
+    /// Checks that may wait at one shard.
+    pub shard_mailbox: usize,
+    /// Subjects over all shards.
+    pub cache_capacity: usize,
+    pub enabled: bool,
+    pub fallback: FallbackMode,
+    /// 0 to 1.
+    pub fallback_share: f64,
+}
+
+/// What is answered while Redis can't be reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FallbackMode {
+    Memory,
+    Allow,
+    Deny,
+}
+
+/// `REDIS_*`.
+#[derive(Debug, Clone)]
+pub struct RedisSettings {
+    pub host: String,
+    pub port: u16,
+    pub tls: bool,
+    pub database: i64,
+    pub username: Option<String>,
+    pub password: Option<Secret>,
+    pub ca_file: Option<PathBuf>,
+    pub cert_file: Option<PathBuf>,
+    pub key_file: Option<PathBuf>,
+    /// Over all shards.
+    pub max_connections: usize,
+    pub socket_timeout: Duration,
+    pub connect_timeout: Duration,
+    /// No check waits longer.
+    pub deadline: Duration,
+    pub key_prefix: String,
+}
+
+/// `DATABASE_*`, `FLUSH_INTERVAL_MS`, `HISTORY_RETENTION_DAYS`.
+#[derive(Debug, Clone)]
+pub struct DatabaseSettings {
+    pub location: DatabaseLocation,
+    pub max_connections: usize,
+    pub flush_interval: Duration,
+    pub history_retention_days: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DatabaseLocation {
+    Sqlite { path: PathBuf },
+    Postgres { url: Secret },
+}
+
+/// `ADMIN_KEY`, `JWT_*`, `TRUSTED_PROXIES`, `IPV6_PREFIX`.
+#[derive(Debug, Clone)]
+pub struct IdentitySettings {
+    pub admin_key: Option<Secret>,
+    pub jwt_secret: Option<Secret>,
+    pub jwt_public_key_file: Option<PathBuf>,
+    pub jwt_issuer: Option<String>,
+    pub jwt_audience: Option<String>,
+    pub trusted_proxies: Vec<IpNet>,
+    /// In bits.
+    pub ipv6_prefix: u8,
+}
+
+/// `*_TIER_LIMIT_HOUR`, `*_TIER_LIMIT_DAY`, `*_TIER_CONCURRENT`, `ANONYMOUS_*`, `ENDPOINT_COSTS`.
+#[derive(Debug, Clone)]
+pub struct PolicySettings {
+    pub free: TierNumbers,
+    pub pro: TierNumbers,
+    pub enterprise: TierNumbers,
+    pub anonymous: TierNumbers,
+    pub endpoint_costs: Vec<EndpointCost>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TierNumbers {
+    pub hour: u64,
+    pub day: u64,
+    pub concurrent: u64,
+}
+
+/// `LOG`, `LOG_FORMAT`.
+#[derive(Debug, Clone)]
+pub struct LogSettings {
+    pub filter: String,
+    pub format: LogFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+impl Settings {
+    /// Every setting in force as `QUOTAD_NAME` and its value, secrets masked.
+    pub fn describe(&self) -> &[(String, String)] {
+        &self.described
+    }
+}
+
+impl PolicySettings {
+    /// The policy of the built-in tiers.
+    pub fn policy(&self) -> Result<Policy, MissingTier> {
+        let named =
+            [("free", self.free), ("pro", self.pro), ("enterprise", self.enterprise), ("anonymous", self.anonymous)];
+        let tiers = named
+            .into_iter()
+            .filter_map(|(name, numbers)| {
+                let name = TierName::parse(name).ok()?;
+                Some(Tier::hourly_and_daily(name, numbers.hour, numbers.day, numbers.concurrent))
+            })
+            .collect();
+        // Each cost was bounded when it was read.
+        Policy::new(tiers, EndpointCosts::new(self.endpoint_costs.clone()).unwrap_or_default())
+    }
+}
+
+/// Reads all sections.
+pub fn read(source: &Source<'_>) -> Result<Settings, SettingsError> {
+    let data_dir = source.path("DATA_DIR").unwrap_or_else(|| PathBuf::from("./data"));
+    Ok(Settings {
+        http: http(source)?,
+        limiter: limiter(source)?,
+        redis: redis(source)?,
+        database: database(source, &data_dir)?,
+        identity: identity(source)?,
+        policy: policy(source)?,
+        log: log(source)?,
+        described: describe(source),
+        data_dir,
+    })
+}
+
+fn http(source: &Source<'_>) -> Result<HttpSettings, SettingsError> {
+    let default = SocketAddr::from(([127, 0, 0, 1], 8080));
+    Ok(HttpSettings {
+        listen: source.read("LISTEN", default, "address:port, as 127.0.0.1:8080", |text| text.parse().ok())?,
+        workers: source.number("WORKERS", cores(), 1, 1024)?,
+    })
+}
+
+fn limiter(source: &Source<'_>) -> Result<LimiterSettings, SettingsError> {
+    source.flag("RESERVED_BLOCKS", true)?;
+    let fallback = |text: &str| match text {
+        "memory" => Some(FallbackMode::Memory),
+        "allow" => Some(FallbackMode::Allow),
+        "deny" => Some(FallbackMode::Deny),
+        _ => None,
+    };
+    Ok(LimiterSettings {
+        shards: source.number("SHARDS", cores(), 1, 1024)?,
+        shard_mailbox: source.number("SHARD_MAILBOX", 16_384, 1, 1_000_000)?,
+        cache_capacity: source.number("CACHE_CAPACITY", 1_000_000, 1, 100_000_000)?,
+        enabled: source.flag("ENABLE_RATE_LIMITING", true)?,
+        fallback: source.read("RATE_LIMIT_FALLBACK", FallbackMode::Memory, "memory, allow or deny", fallback)?,
+        fallback_share: source.number("FALLBACK_SHARE", 1.0, 0.0, 1.0)?,
+    })
+}
+
+fn redis(source: &Source<'_>) -> Result<Option<RedisSettings>, SettingsError> {
+    let allowed = "redis:// or rediss:// with a host, as redis://user:password@host:6379/0";
+    let address = source.optional("REDIS_URL", allowed, fields::redis_address)?;
+    let safe = |text: &str| {
+        let allowed = |c: u8| c.is_ascii_alphanumeric() || c == b'_' || c == b'-';
+        ((1..=32).contains(&text.len()) && text.bytes().all(allowed)).then(|| text.to_owned())
+    };
+    let ssl = source.flag("REDIS_SSL", false)?;
+    let key_prefix = source.read("REDIS_KEY_PREFIX", "quotad".to_owned(), "1 to 32 of A-Z a-z 0-9 _ -", safe)?;
+    let max_connections = source.number("REDIS_MAX_CONNECTIONS", 10, 1, 1024)?;
+    let socket_timeout = source.seconds("REDIS_SOCKET_TIMEOUT", 5.0)?;
+    let connect_timeout = source.seconds("REDIS_SOCKET_CONNECT_TIMEOUT", 5.0)?;
+    let deadline = source.millis("REDIS_DEADLINE_MS", 50, 1, 60_000)?;
+    Ok(address.map(|address| RedisSettings {
+        host: address.host,
+        port: address.port,
+        tls: address.tls || ssl,
+        database: address.database,
+        username: source.text("REDIS_USERNAME").or(address.username),
+        password: source.secret("REDIS_PASSWORD").or(address.password),
+        ca_file: source.path("REDIS_CA_FILE"),
+        cert_file: source.path("REDIS_CERT_FILE"),
+        key_file: source.path("REDIS_KEY_FILE"),
+        max_connections,
+        socket_timeout,
+        connect_timeout,
+        deadline,
+        key_prefix,
+    }))
+}
+
+fn database(source: &Source<'_>, data_dir: &std::path::Path) -> Result<DatabaseSettings, SettingsError> {
+    let default = DatabaseLocation::Sqlite { path: data_dir.join("quotad.db") };
+    let allowed = "sqlite://PATH or postgres://user:password@host:5432/database";
+    Ok(DatabaseSettings {
+        location: source.read("DATABASE_URL", default, allowed, fields::database_location)?,
+        max_connections: source.number("DATABASE_MAX_CONNECTIONS", 10, 1, 1000)?,
+        flush_interval: source.millis("FLUSH_INTERVAL_MS", 1000, 10, 60_000)?,
+        history_retention_days: source.number("HISTORY_RETENTION_DAYS", 400, 1, 36_500)?,
+    })
+}
+
+fn identity(source: &Source<'_>) -> Result<IdentitySettings, SettingsError> {
+    let key = |text: &str| (text.chars().count() >= 32).then(|| Secret::new(text));
+    let secret = |text: &str| (text.len() >= 32).then(|| Secret::new(text));
+    let loopback = fields::networks("127.0.0.0/8,::1/128").unwrap_or_default();
+    Ok(IdentitySettings {
+        admin_key: source.optional("ADMIN_KEY", "32 characters or more", key)?,
+        jwt_secret: source.optional("JWT_SECRET", "32 bytes or more", secret)?,
+        jwt_public_key_file: source.path("JWT_PUBLIC_KEY_FILE"),
+        jwt_issuer: source.text("JWT_ISSUER"),
+        jwt_audience: source.text("JWT_AUDIENCE"),
+        trusted_proxies: source.read(
+            "TRUSTED_PROXIES",
+            loopback,
+            "CIDRs with commas, as 10.0.0.0/8",
+            fields::networks,
+        )?,
+        ipv6_prefix: source.number("IPV6_PREFIX", 64, 1, 128)?,
+    })
+}
+
+fn policy(source: &Source<'_>) -> Result<PolicySettings, SettingsError> {
+    let tier = |prefix: &str, concurrent: &str, hour: u64, day: u64, at_once: u64| {
+        Ok(TierNumbers {
+            hour: source.number(&format!("{prefix}_LIMIT_HOUR"), hour, 0, LIMIT_MAX)?,
+            day: source.number(&format!("{prefix}_LIMIT_DAY"), day, 0, LIMIT_MAX)?,
+            concurrent: source.number(concurrent, at_once, 0, 1_000_000)?,
+        })
+    };
+    let costs = fields::endpoint_costs("/api/v1/agents=2,/api/v1/batch=5,/ws=0").unwrap_or_default();
+    let allowed = "path=cost with commas, as /api/v1/agents=2,/ws=0; a cost is 0 to 1000000";
+    Ok(PolicySettings {
+        free: tier("FREE_TIER", "FREE_TIER_CONCURRENT", 100, 1000, 5)?,
+        pro: tier("PRO_TIER", "PRO_TIER_CONCURRENT", 1000, 20_000, 20)?,
+        enterprise: tier("ENTERPRISE_TIER", "ENTERPRISE_TIER_CONCURRENT", 10_000, 200_000, 100)?,
+        anonymous: tier("ANONYMOUS", "ANONYMOUS_CONCURRENT", 10, 100, 2)?,
+        endpoint_costs: source.read("ENDPOINT_COSTS", costs, allowed, fields::endpoint_costs)?,
+    })
+}
+
+fn log(source: &Source<'_>) -> Result<LogSettings, SettingsError> {
+    let format = |text: &str| match text {
+        "text" => Some(LogFormat::Text),
+        "json" => Some(LogFormat::Json),
+        _ => None,
+    };
+    let filter = |text: &str| text.parse::<tracing_subscriber::EnvFilter>().ok().map(|_| text.to_owned());
+    Ok(LogSettings {
+        filter: source.read("LOG", "info".to_owned(), "a filter, as info or quotad=debug", filter)?,
+        format: source.read("LOG_FORMAT", LogFormat::Text, "text or json", format)?,
+    })
+}
+
+fn describe(source: &Source<'_>) -> Vec<(String, String)> {
+    NAMES
+        .iter()
+        .filter(|known| known.supported)
+        .map(|known| {
+            let value = match source.find(known.name) {
+                Some((_, value)) => names::masked(known.name, value),
+                None => known.default.to_owned(),
+            };
+            (format!("QUOTAD_{}", known.name), value)
+        })
+        .collect()
+}
+
+/// One where the number of cores can't be told.
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}

@@ -1,0 +1,62 @@
+//! The names of keys. A hash tag holds the partition's number and nothing of the user's text, so no id can forge a key:
+//! what is fixed stands first, and the subject's text last.
+
+use std::fmt::Write;
+
+use crate::domain::subject::Subject;
+
+/// Partitions are cut from the top bits of a subject's hash. A constant: another number would be other keys.
+const PARTITION_BITS: u32 = 7;
+
+/// Which batch this is: of which process, which shard, and the how manieth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct BatchId {
+    instance: u64,
+    shard: u32,
+    sequence: u64,
+}
+
+impl BatchId {
+    /// `instance` is a number that no other process has.
+    pub fn first(instance: u64, shard: usize) -> Self {
+        Self { instance, shard: u32::try_from(shard).unwrap_or(u32::MAX), sequence: 0 }
+    }
+
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self { sequence: self.sequence.wrapping_add(1), ..self }
+    }
+}
+
+#[derive(Debug, Clone)]
+pub struct Keys {
+    prefix: String,
+}
+
+impl Keys {
+    pub fn new(prefix: &str) -> Self {
+        Self { prefix: prefix.to_owned() }
+    }
+
+    /// `<prefix>:{<partition>}:c:<subject>`
+    pub fn counters(&self, subject: &Subject) -> Vec<u8> {
+        let mut key = self.partitioned(subject);
+        // Writing to a string does not fail.
+        write!(key, "c:{subject}").ok();
+        key.into_bytes()
+    }
+
+    /// `<prefix>:{<partition>}:b:<instance>-<shard>-<sequence>`, in the partition of the batch's first subject.
+    pub fn batch(&self, id: BatchId, first: &Subject) -> Vec<u8> {
+        let mut key = self.partitioned(first);
+        write!(key, "b:{:016x}-{}-{}", id.instance, id.shard, id.sequence).ok();
+        key.into_bytes()
+    }
+
+    fn partitioned(&self, subject: &Subject) -> String {
+        let partition = subject.stable_hash() >> (u64::BITS - PARTITION_BITS);
+        let mut key = String::with_capacity(self.prefix.len().saturating_add(64));
+        write!(key, "{}:{{{partition}}}:", self.prefix).ok();
+        key
+    }
+}

@@ -1,0 +1,53 @@
+//! What the counters need of a connection. Two kinds give it: [`super::RedisLink`], and `ActixLink` behind its feature.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+
+/// A command under way. It stays on the thread of its shard.
+pub type Answer<'a> = Pin<Box<dyn Future<Output = Result<Option<Vec<u8>>, LinkError>> + 'a>>;
+
+/// A connection to one Redis node that makes itself anew when it breaks. Commands go out in the order of the calls.
+pub trait Link: fmt::Debug {
+    /// Sends one command, its name first. The answer is a bulk string, or the text of a status or number; `None` is nil.
+    ///
+    /// Never resends: where the line breaks after sending, the error says that the command may have been applied.
+    fn command(&self, parts: Vec<Vec<u8>>) -> Answer<'_>;
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    /// Nothing was sent.
+    #[error("cannot connect to Redis: {0}")]
+    Connect(String),
+    /// Something may have been sent.
+    #[error("the line to Redis broke: {0}")]
+    Broken(String),
+    /// The server does not know the script, and has not run it.
+    #[error("Redis does not know the script")]
+    UnknownScript,
+    /// The server refused the command before running it.
+    #[error("Redis refuses: {0}")]
+    Refused(String),
+    /// The server failed while it ran the command.
+    #[error("Redis failed: {0}")]
+    Failed(String),
+}
+
+impl LinkError {
+    /// Reads the text of an error reply.
+    pub fn from_reply(text: String) -> Self {
+        let code = text.split_whitespace().next().unwrap_or_default();
+        match code.trim_start_matches('-') {
+            "NOSCRIPT" => LinkError::UnknownScript,
+            "LOADING" | "READONLY" | "NOAUTH" | "WRONGPASS" | "NOPERM" | "BUSY" | "MASTERDOWN" | "OOM" | "MISCONF" => {
+                LinkError::Refused(text)
+            }
+            _ => LinkError::Failed(text),
+        }
+    }
+
+    pub const fn may_have_been_applied(&self) -> bool {
+        matches!(self, LinkError::Broken(_) | LinkError::Failed(_))
+    }
+}

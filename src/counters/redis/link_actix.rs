@@ -1,0 +1,45 @@
+//! The link over the deprecated `actix-redis`: one plain node, no password, no TLS, database 0. Off by default.
+
+use actix::Addr;
+use actix_redis::{Command, RedisActor, RespError, RespValue};
+
+use super::link::{Answer, Link, LinkError};
+use crate::config::RedisSettings;
+
+/// An actor that keeps one connection and makes it anew when it breaks.
+#[derive(Debug)]
+pub struct ActixLink(Addr<RedisActor>);
+
+impl ActixLink {
+    /// Must be called within a running actix system.
+    pub fn new(settings: &RedisSettings) -> Self {
+        Self(RedisActor::start(format!("{}:{}", settings.host, settings.port)))
+    }
+}
+
+impl Link for ActixLink {
+    fn command(&self, parts: Vec<Vec<u8>>) -> Answer<'_> {
+        let command = Command(RespValue::Array(parts.into_iter().map(RespValue::BulkString).collect()));
+        let sent = self.0.send(command);
+        Box::pin(async move {
+            match sent.await {
+                Err(error) => Err(LinkError::Connect(error.to_string())),
+                Ok(Err(actix_redis::Error::NotConnected)) => Err(LinkError::Connect("not connected".to_owned())),
+                Ok(Err(actix_redis::Error::Redis(RespError::Remote(text)))) => Err(LinkError::from_reply(text)),
+                Ok(Err(error)) => Err(LinkError::Broken(error.to_string())),
+                Ok(Ok(value)) => text_of(value),
+            }
+        })
+    }
+}
+
+fn text_of(value: RespValue) -> Result<Option<Vec<u8>>, LinkError> {
+    match value {
+        RespValue::Nil => Ok(None),
+        RespValue::BulkString(bytes) => Ok(Some(bytes)),
+        RespValue::SimpleString(text) => Ok(Some(text.into_bytes())),
+        RespValue::Integer(number) => Ok(Some(number.to_string().into_bytes())),
+        RespValue::Error(text) => Err(LinkError::from_reply(text)),
+        RespValue::Array(_) => Err(LinkError::Failed("an answer of an unexpected kind".to_owned())),
+    }
+}

@@ -1,0 +1,39 @@
+//! The scripts, and how each is called: by its hash, loaded where the server does not know it.
+
+use std::sync::LazyLock;
+
+use super::RedisError;
+use super::link::{Link, LinkError};
+
+pub static DECIDE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("../lua/decide.lua")));
+pub static ADD: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("../lua/add.lua")));
+pub static RESET: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("../lua/reset.lua")));
+
+/// A script and its SHA-1, by which Redis knows it.
+#[derive(Debug)]
+pub struct Script {
+    source: &'static str,
+    hash: String,
+}
+
+impl Script {
+    fn new(source: &'static str) -> Self {
+        Self { source, hash: redis::Script::new(source).get_hash().to_owned() }
+    }
+
+    /// Runs the script with one packed argument. A server that does not know it has not run it, so it is loaded and run.
+    pub async fn call(&self, link: &dyn Link, keys: Vec<Vec<u8>>, argument: Vec<u8>) -> Result<Vec<u8>, RedisError> {
+        let mut command = Vec::with_capacity(keys.len().saturating_add(4));
+        command.extend([b"EVALSHA".to_vec(), self.hash.clone().into_bytes(), keys.len().to_string().into_bytes()]);
+        command.extend(keys);
+        command.push(argument);
+        let answer = match link.command(command.clone()).await {
+            Err(LinkError::UnknownScript) => {
+                link.command(vec![b"SCRIPT".to_vec(), b"LOAD".to_vec(), self.source.as_bytes().to_vec()]).await?;
+                link.command(command).await?
+            }
+            answer => answer?,
+        };
+        answer.ok_or(RedisError::Malformed("no value"))
+    }
+}

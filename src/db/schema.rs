@@ -1,0 +1,82 @@
+//! The tables, as Diesel sees them. One schema serves both databases.
+
+diesel::table! {
+    users (user_id) {
+        user_id -> Text,
+        tier -> Nullable<Text>,
+        updated_at -> BigInt,
+    }
+}
+
+diesel::table! {
+    overrides (user_id) {
+        user_id -> Text,
+        requests_per_hour -> Nullable<BigInt>,
+        requests_per_day -> Nullable<BigInt>,
+        expires_at -> Nullable<BigInt>,
+        reason -> Nullable<Text>,
+        updated_at -> BigInt,
+    }
+}
+
+diesel::table! {
+    api_keys (id) {
+        id -> Text,
+        name -> Text,
+        role -> Text,
+        user_id -> Nullable<Text>,
+        secret_sha256 -> Binary,
+        created_at -> BigInt,
+        expires_at -> Nullable<BigInt>,
+        revoked_at -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    usage (subject, hour, tier) {
+        subject -> Text,
+        hour -> BigInt,
+        tier -> Text,
+        requests -> BigInt,
+        cost -> BigInt,
+        denied -> BigInt,
+    }
+}
+
+diesel::table! {
+    counters (subject) {
+        subject -> Text,
+        state -> Binary,
+        whole_at -> BigInt,
+    }
+}
+
+diesel::table! {
+    flush_cursor (instance) {
+        instance -> Text,
+        sequence -> BigInt,
+        updated_at -> BigInt,
+    }
+}
+
+diesel::table! {
+    changes (version) {
+        version -> BigInt,
+        kind -> Text,
+        user_id -> Nullable<Text>,
+        at -> BigInt,
+    }
+}
+
+diesel::table! {
+    audit (id) {
+        id -> BigInt,
+        at -> BigInt,
+        actor -> Text,
+        address -> Nullable<Text>,
+        action -> Text,
+        target -> Text,
+        old_value -> Nullable<Text>,
+        new_value -> Nullable<Text>,
+    }
+}

@@ -1,0 +1,89 @@
+//! Reading bodies and queries, and saying what is wrong with them: 400 for what is no JSON or has an unknown field, 422 for
+//! a field that can't be taken.
+
+use std::pin::Pin;
+
+use actix_web::dev::Payload;
+use actix_web::http::header;
+use actix_web::web::Bytes;
+use actix_web::{FromRequest, HttpRequest};
+use serde::de::DeserializeOwned;
+
+use super::error::{self, Problem};
+
+/// Larger bodies are refused.
+pub const BODY_MAX_BYTES: usize = 1024 * 1024;
+
+/// A body as it came, at most 1 MiB.
+#[derive(Debug)]
+pub struct Body(pub Bytes);
+
+impl FromRequest for Body {
+    type Error = Problem;
+    type Future = Pin<Box<dyn Future<Output = Result<Self, Problem>>>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let bytes = Bytes::from_request(request, payload);
+        Box::pin(async move { bytes.await.map(Body).map_err(error::payload) })
+    }
+}
+
+/// Reads a JSON body.
+pub fn parse<T: DeserializeOwned>(request: &HttpRequest, bytes: &[u8]) -> Result<T, Problem> {
+    let is_json = request
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.split(';').next())
+        .is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"));
+    if !is_json {
+        return Err(Problem::not_json());
+    }
+    parse_bytes(bytes)
+}
+
+/// Reads JSON without asking what the request called it. The quick way is tried first; the slow one finds the field.
+pub fn parse_bytes<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    if let Ok(value) = serde_json::from_slice(bytes) {
+        return Ok(value);
+    }
+    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    match serde_path_to_error::deserialize::<_, T>(&mut deserializer) {
+        Ok(_) => Err(Problem::bad_request("there is more after the JSON value")),
+        Err(error) => {
+            let field = error.path().to_string();
+            Err(in_words(&error.into_inner(), &field))
+        }
+    }
+}
+
+/// Reads a value that is JSON already: an item of a batch.
+pub fn parse_value<T: DeserializeOwned>(value: serde_json::Value) -> Result<T, Problem> {
+    serde_path_to_error::deserialize(value).map_err(|error| {
+        let field = error.path().to_string();
+        in_words(&error.into_inner(), &field)
+    })
+}
+
+/// Reads the query; an unknown parameter is an error like any other.
+pub fn query<T: DeserializeOwned>(request: &HttpRequest) -> Result<T, Problem> {
+    actix_web::web::Query::<T>::from_query(request.query_string())
+        .map(actix_web::web::Query::into_inner)
+        .map_err(|error| Problem::invalid("query", error.to_string()))
+}
+
+fn in_words(error: &serde_json::Error, field: &str) -> Problem {
+    let text = error.to_string();
+    let message = text.split(" at line ").next().unwrap_or_default();
+    let malformed = ["unknown field", "duplicate field"].iter().any(|start| message.starts_with(start));
+    if malformed || !error.is_data() {
+        Problem::bad_request(message)
+    } else {
+        let missing = message.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`'));
+        match missing {
+            Some(name) if field == "." => Problem::invalid(name, "is required"),
+            Some(name) => Problem::invalid(format!("{field}.{name}"), "is required"),
+            None => Problem::invalid(if field == "." { "body" } else { field }, message),
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! Who is calling, and whether they may.
+
+use std::net::IpAddr;
+
+use actix_web::HttpRequest;
+use actix_web::http::header::{AUTHORIZATION, HeaderMap, HeaderName};
+
+use super::State;
+use super::error::Problem;
+use crate::domain::credential::Role;
+use crate::domain::report::Author;
+use crate::identity::client_ip::Forwarding;
+use crate::identity::{Caller, CredentialHeaders};
+
+const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+
+/// The caller; a credential that does not verify is 401, and the reason is for the log alone.
+pub fn of(state: &State, request: &HttpRequest) -> Result<Caller, Problem> {
+    let headers = request.headers();
+    let credential = CredentialHeaders {
+        authorization: headers.get(AUTHORIZATION).map(|value| value.as_bytes()),
+        api_key: headers.get(API_KEY).map(|value| value.as_bytes()),
+    };
+    state.identity.authenticate(credential, state.clock.now()).map_err(|rejected| {
+        tracing::debug!(reason = rejected.0, "a credential was refused");
+        Problem::unauthorized("the credential does not verify")
+    })
+}
+
+/// A caller who may check for others: 401 without a credential, 403 with a lesser one.
+pub fn service(state: &State, request: &HttpRequest) -> Result<Caller, Problem> {
+    with_role(of(state, request)?, &[Role::Service, Role::Admin])
+}
+
+pub fn admin(state: &State, request: &HttpRequest) -> Result<Caller, Problem> {
+    with_role(of(state, request)?, &[Role::Admin])
+}
+
+/// The author of a change, for the audit.
+pub fn author(state: &State, request: &HttpRequest, caller: &Caller) -> Author {
+    Author { actor: caller.actor(), address: address(state, request) }
+}
+
+/// Where the request came from, as far as the proxies can be believed.
+pub fn address(state: &State, request: &HttpRequest) -> Option<IpAddr> {
+    let x_forwarded_for = lines(request.headers(), "x-forwarded-for");
+    let forwarded = lines(request.headers(), "forwarded");
+    let forwarding = Forwarding { x_forwarded_for: &x_forwarded_for, forwarded: &forwarded };
+    state.identity.client_ip(request.peer_addr(), forwarding)
+}
+
+fn lines<'a>(headers: &'a HeaderMap, name: &str) -> Vec<&'a str> {
+    headers.get_all(name).filter_map(|value| value.to_str().ok()).collect()
+}
+
+fn with_role(caller: Caller, allowed: &[Role]) -> Result<Caller, Problem> {
+    match caller.role() {
+        None => Err(Problem::unauthorized("a credential is required")),
+        Some(role) if allowed.contains(&role) => Ok(caller),
+        Some(role) => Err(Problem::forbidden(format!("the role {} may not do this", role.as_str()))),
+    }
+}

@@ -1,0 +1,154 @@
+//! The one place that maps errors to answers: problem details, as RFC 9457 has them.
+
+use std::fmt;
+
+use actix_web::body::BoxBody;
+use actix_web::http::StatusCode;
+use actix_web::http::header::{self, HeaderValue};
+use actix_web::{HttpResponse, ResponseError};
+use serde::Serialize;
+
+use crate::limiter::LimiterError;
+use crate::persistence::BooksError;
+
+/// A field that can't be taken as it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FieldError {
+    pub field: String,
+    pub message: String,
+}
+
+/// An answer that says why not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Problem {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    title: &'static str,
+    status: u16,
+    detail: String,
+    error: &'static str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    errors: Vec<FieldError>,
+}
+
+impl Problem {
+    fn new(status: StatusCode, error: &'static str, detail: impl Into<String>) -> Self {
+        Self {
+            kind: "about:blank",
+            title: status.canonical_reason().unwrap_or("Error"),
+            status: status.as_u16(),
+            detail: detail.into(),
+            error,
+            errors: Vec::new(),
+        }
+    }
+
+    pub fn bad_request(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "Bad request", detail)
+    }
+
+    pub fn unauthorized(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "Unauthorized", detail)
+    }
+
+    pub fn forbidden(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "Forbidden", detail)
+    }
+
+    pub fn absent(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "Not found", detail)
+    }
+
+    pub fn too_large() -> Self {
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "Body too large", "a body may have at most 1 MiB")
+    }
+
+    pub fn not_json() -> Self {
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "Unsupported media type", "the body must be application/json")
+    }
+
+    pub fn unavailable(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "Service unavailable", detail)
+    }
+
+    /// 422: what was sent can be read, and can't be done.
+    pub fn invalid(field: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::all_invalid(vec![FieldError { field: field.into(), message: message.into() }])
+    }
+
+    pub fn all_invalid(errors: Vec<FieldError>) -> Self {
+        let detail = errors.first().map(|error| format!("{}: {}", error.field, error.message)).unwrap_or_default();
+        Self { errors, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, "Unprocessable content", detail) }
+    }
+
+    fn status(&self) -> StatusCode {
+        StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.status, self.detail)
+    }
+}
+
+impl ResponseError for Problem {
+    fn status_code(&self) -> StatusCode {
+        self.status()
+    }
+
+    fn error_response(&self) -> HttpResponse<BoxBody> {
+        let mut answer = HttpResponse::build(self.status());
+        answer.insert_header((header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json")));
+        match self.status() {
+            StatusCode::UNAUTHORIZED => drop(answer.insert_header((header::WWW_AUTHENTICATE, "Bearer"))),
+            StatusCode::SERVICE_UNAVAILABLE => drop(answer.insert_header((header::RETRY_AFTER, "1"))),
+            _ => {}
+        }
+        answer.body(serde_json::to_vec(self).unwrap_or_default())
+    }
+}
+
+impl From<LimiterError> for Problem {
+    fn from(error: LimiterError) -> Self {
+        match error {
+            LimiterError::Overloaded => Problem::unavailable("too many checks are waiting"),
+            LimiterError::CountersUnavailable => Problem::unavailable("the counters can't be reached"),
+            LimiterError::CountersUnreadable => Problem::unavailable("the counters of this subject were unreadable"),
+            LimiterError::Stopped => Problem::unavailable("the service is stopping"),
+        }
+    }
+}
+
+/// The cause is logged here, once; a client is told only that it can't be done now.
+impl From<BooksError> for Problem {
+    fn from(error: BooksError) -> Self {
+        tracing::error!(%error, "a request could not be answered for want of the database");
+        Problem::unavailable("the database can't be reached")
+    }
+}
+
+/// A body that could not be read: too large, or cut short.
+pub fn payload(error: actix_web::error::Error) -> Problem {
+    if error.as_response_error().status_code() == StatusCode::PAYLOAD_TOO_LARGE {
+        Problem::too_large()
+    } else {
+        Problem::bad_request("the body could not be read")
+    }
+}
+
+pub async fn not_found() -> Problem {
+    Problem::absent("there is nothing at this path")
+}
+
+pub async fn method_not_allowed() -> Problem {
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed", "this path has other methods")
+}
+
+impl actix_web::Responder for Problem {
+    type Body = BoxBody;
+
+    fn respond_to(self, _request: &actix_web::HttpRequest) -> HttpResponse<BoxBody> {
+        self.error_response()
+    }
+}

@@ -1,0 +1,148 @@
+//! The rate-limit headers: the older `X-RateLimit-*`, and `RateLimit` with `RateLimit-Policy` as
+//! draft-ietf-httpapi-ratelimit-headers-11 has them.
+
+use std::fmt::Write;
+
+use actix_web::HttpResponseBuilder;
+use actix_web::http::header::{HeaderName, HeaderValue, RETRY_AFTER};
+
+use crate::domain::decision::{Decision, LimitStatus};
+
+const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
+const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
+const RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
+const MODE: HeaderName = HeaderName::from_static("x-ratelimit-mode");
+const X_RETRY_AFTER: HeaderName = HeaderName::from_static("x-ratelimit-retry-after");
+const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
+const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+
+/// Puts the headers of a decision on an answer. `enforcing`: whether anything is ever denied.
+pub fn put(answer: &mut HttpResponseBuilder, decision: &Decision, enforcing: bool) {
+    if !enforcing {
+        answer.insert_header((MODE, HeaderValue::from_static("off")));
+    }
+    if let Some(shown) = shown(decision) {
+        answer.insert_header((LIMIT, HeaderValue::from(shown.limit)));
+        answer.insert_header((REMAINING, HeaderValue::from(shown.remaining())));
+        answer.insert_header((RESET, HeaderValue::from(shown.reset_at.ceil_seconds())));
+    }
+    let (policy, current) = fields(decision);
+    for (name, text) in [(RATELIMIT_POLICY, policy), (RATELIMIT, current)] {
+        // Names of limits have no character that needs quoting, so the text is always a header's.
+        if let Ok(value) = HeaderValue::try_from(text) {
+            answer.insert_header((name, value));
+        }
+    }
+    if let Some(seconds) = decision.retry_after_seconds() {
+        answer.insert_header((RETRY_AFTER, HeaderValue::from(seconds)));
+        answer.insert_header((X_RETRY_AFTER, HeaderValue::from(seconds)));
+    }
+}
+
+/// The limit that denied, else the enforced one with the least remaining.
+fn shown(decision: &Decision) -> Option<&LimitStatus> {
+    let enforced = decision.limits.iter().filter(|limit| limit.enforce);
+    match decision.denied_by() {
+        Some(denial) => decision.limits.iter().find(|limit| limit.name == denial.limit),
+        None => enforced.min_by_key(|limit| limit.remaining()),
+    }
+}
+
+/// The values of `RateLimit-Policy` and `RateLimit`.
+fn fields(decision: &Decision) -> (String, String) {
+    let mut policy = String::with_capacity(64);
+    let mut current = String::with_capacity(64);
+    for limit in &decision.limits {
+        let separator = if policy.is_empty() { "" } else { ", " };
+        let seconds = (limit.reset_at - decision.decided_at).ceil_seconds();
+        // Writing to a string does not fail.
+        write!(policy, "{separator}\"{}\";q={};w={}", limit.name, limit.limit, limit.period.ceil_seconds()).ok();
+        let separator = if current.is_empty() { "" } else { ", " };
+        write!(current, "{separator}\"{}\";r={};t={seconds}", limit.name, limit.remaining()).ok();
+    }
+    (policy, current)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::cost::Cost;
+    use crate::domain::decision::{Source, Violation};
+    use crate::domain::limit::LimitName;
+    use crate::domain::subject::{Subject, UserId};
+    use crate::domain::tier::TierName;
+    use crate::domain::time::{Period, Timestamp};
+    use actix_web::HttpResponse;
+
+    fn decision(used_hour: u64, violations: Vec<Violation>) -> Decision {
+        let limit = |name: LimitName, limit, used, reset, seconds| LimitStatus {
+            name,
+            limit,
+            used,
+            reset_at: Timestamp::from_seconds(reset),
+            period: Period::from_seconds(seconds),
+            enforce: true,
+        };
+        Decision {
+            subject: Subject::User(UserId::parse("42").unwrap()),
+            tier: TierName::free(),
+            cost: Cost::ZERO,
+            limits: vec![
+                limit(LimitName::hour(), 100, used_hour, 7200, 3600),
+                limit(LimitName::day(), 1000, 27, 86_400, 86_400),
+            ],
+            violations,
+            source: Source::Memory,
+            decided_at: Timestamp::from_micros(5_939_500_000),
+        }
+    }
+
+    fn headers(decision: &Decision) -> Vec<(String, String)> {
+        let mut answer = HttpResponse::Ok();
+        put(&mut answer, decision, true);
+        let answer = answer.finish();
+        let text = |(name, value): (&HeaderName, &HeaderValue)| (name.to_string(), value.to_str().unwrap().to_owned());
+        let mut headers: Vec<_> = answer.headers().iter().map(text).collect();
+        headers.sort();
+        headers
+    }
+
+    #[test]
+    fn the_least_remaining_is_shown_to_the_number() {
+        insta::assert_debug_snapshot!(headers(&decision(27, Vec::new())), @r#"
+        [
+            (
+                "ratelimit",
+                "\"hour\";r=73;t=1261, \"day\";r=973;t=80461",
+            ),
+            (
+                "ratelimit-policy",
+                "\"hour\";q=100;w=3600, \"day\";q=1000;w=86400",
+            ),
+            (
+                "x-ratelimit-limit",
+                "100",
+            ),
+            (
+                "x-ratelimit-remaining",
+                "73",
+            ),
+            (
+                "x-ratelimit-reset",
+                "7200",
+            ),
+        ]
+        "#);
+    }
+
+    #[test]
+    fn a_denial_says_when_to_come_back_unless_waiting_cannot_help() {
+        let denied = |room_at| {
+            let violation = Violation { limit: LimitName::hour(), room_at };
+            let headers = headers(&decision(100, vec![violation]));
+            headers.into_iter().find(|(name, _)| name == "retry-after").map(|(_, value)| value)
+        };
+        assert_eq!(denied(Some(Timestamp::from_seconds(7200))).as_deref(), Some("1261"));
+        assert_eq!(denied(None), None);
+    }
+}

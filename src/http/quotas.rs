@@ -1,0 +1,229 @@
+//! Quotas as they stand, of the caller, of any user, of an address; overrides and resets.
+
+use actix_web::web::{Data, Path};
+use actix_web::{HttpRequest, HttpResponse};
+use serde::{Deserialize, Serialize};
+
+use super::body::Body;
+use super::check::{LimitView, parse_ip};
+use super::error::Problem;
+use super::{State, body, caller, headers};
+use crate::domain::account::QuotaOverride;
+use crate::domain::cost::LIMIT_MAX;
+use crate::domain::decision::LimitStatus;
+use crate::domain::limit::LimitName;
+use crate::domain::subject::{Subject, UserId};
+use crate::domain::tier::TierName;
+use crate::domain::time::Timestamp;
+use crate::limiter::Status;
+
+const REASON_MAX_CHARS: usize = 500;
+
+/// A subject's quota as the API shows it.
+#[derive(Debug, Serialize)]
+struct QuotaUsage<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ip: Option<String>,
+    tier: &'a str,
+    requests_hour_limit: Option<u64>,
+    requests_hour_used: Option<u64>,
+    requests_hour_remaining: Option<u64>,
+    requests_day_limit: Option<u64>,
+    requests_day_used: Option<u64>,
+    requests_day_remaining: Option<u64>,
+    reset_at: Option<Timestamp>,
+    quota_exceeded: bool,
+    concurrent_requests_limit: u64,
+    concurrent_requests_used: u64,
+    #[serde(rename = "override")]
+    quota_override: Option<OverrideView<'a>>,
+    limits: Vec<LimitView<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct OverrideView<'a> {
+    custom_requests_per_hour: Option<u64>,
+    custom_requests_per_day: Option<u64>,
+    expires_at: Option<Timestamp>,
+    reason: Option<&'a str>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OverrideBody {
+    user_id: Option<String>,
+    custom_requests_per_hour: Option<u64>,
+    custom_requests_per_day: Option<u64>,
+    expires_at: Option<Timestamp>,
+    reason: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ResetBody {
+    limits: Option<Vec<String>>,
+}
+
+pub async fn mine(state: Data<State>, request: HttpRequest) -> Result<HttpResponse, Problem> {
+    let (user, tier) = own_user(&state, &request)?;
+    show(&state, Subject::User(user), tier).await
+}
+
+pub async fn of_user(state: Data<State>, request: HttpRequest, id: Path<String>) -> Result<HttpResponse, Problem> {
+    caller::admin(&state, &request)?;
+    show(&state, Subject::User(user_id(&id)?), None).await
+}
+
+pub async fn of_ip(state: Data<State>, request: HttpRequest, ip: Path<String>) -> Result<HttpResponse, Problem> {
+    caller::admin(&state, &request)?;
+    show(&state, parse_ip(&state.identity, &ip)?, None).await
+}
+
+pub async fn put_override(
+    state: Data<State>,
+    request: HttpRequest,
+    id: Path<String>,
+    Body(bytes): Body,
+) -> Result<HttpResponse, Problem> {
+    let admin = caller::admin(&state, &request)?;
+    let user = user_id(&id)?;
+    let quota_override = body::parse::<OverrideBody>(&request, &bytes)?.into_override(&user, state.clock.now())?;
+    state.books.put_override(&user, &quota_override, &caller::author(&state, &request, &admin)).await?;
+    state.limiter.forget(std::slice::from_ref(&user)).await;
+    show(&state, Subject::User(user), None).await
+}
+
+pub async fn delete_override(
+    state: Data<State>,
+    request: HttpRequest,
+    id: Path<String>,
+) -> Result<HttpResponse, Problem> {
+    let admin = caller::admin(&state, &request)?;
+    let user = user_id(&id)?;
+    let removed = state.books.delete_override(&user, &caller::author(&state, &request, &admin)).await?;
+    state.limiter.forget(std::slice::from_ref(&user)).await;
+    if removed { Ok(HttpResponse::NoContent().finish()) } else { Err(Problem::absent("this user has no override")) }
+}
+
+pub async fn reset_user(
+    state: Data<State>,
+    request: HttpRequest,
+    id: Path<String>,
+    Body(bytes): Body,
+) -> Result<HttpResponse, Problem> {
+    caller::admin(&state, &request)?;
+    reset(&state, &request, Subject::User(user_id(&id)?), &bytes).await
+}
+
+pub async fn reset_ip(
+    state: Data<State>,
+    request: HttpRequest,
+    ip: Path<String>,
+    Body(bytes): Body,
+) -> Result<HttpResponse, Problem> {
+    caller::admin(&state, &request)?;
+    reset(&state, &request, parse_ip(&state.identity, &ip)?, &bytes).await
+}
+
+async fn reset(state: &State, request: &HttpRequest, subject: Subject, bytes: &[u8]) -> Result<HttpResponse, Problem> {
+    let admin = caller::admin(state, request)?;
+    let names = if bytes.is_empty() { None } else { body::parse::<ResetBody>(request, bytes)?.limits };
+    let known = state.limiter.status(subject.clone(), None).await?.plan;
+    let read = |text: String| {
+        let name = LimitName::parse(&text).ok().filter(|name| known.limit(name).is_some());
+        name.ok_or_else(|| Problem::invalid("limits", format!("the tier {} has no limit of that name", known.tier)))
+    };
+    let names: Option<Vec<LimitName>> =
+        names.map(|names| names.into_iter().map(read).collect::<Result<_, _>>()).transpose()?;
+    state.limiter.reset(&subject, names.as_deref()).await?;
+    let author = caller::author(state, request, &admin);
+    state.books.note_reset(&subject, names.as_deref(), &author).await?;
+    show(state, subject, None).await
+}
+
+async fn show(state: &State, subject: Subject, claimed: Option<TierName>) -> Result<HttpResponse, Problem> {
+    let status = state.limiter.status(subject, claimed).await?;
+    let mut answer = HttpResponse::Ok();
+    headers::put(&mut answer, &status.decision, state.limiter.is_enforcing());
+    Ok(answer.json(QuotaUsage::of(&status)))
+}
+
+/// The caller's own user id, and the tier that its token claims.
+pub fn own_user(state: &State, request: &HttpRequest) -> Result<(UserId, Option<TierName>), Problem> {
+    let caller = caller::of(state, request)?;
+    if caller.role().is_none() {
+        return Err(Problem::unauthorized("a credential is required"));
+    }
+    let user = caller.user_id().cloned().ok_or_else(|| Problem::forbidden("this key speaks for no user"))?;
+    Ok((user, caller.claimed_tier().cloned()))
+}
+
+pub fn user_id(text: &str) -> Result<UserId, Problem> {
+    UserId::parse(text).map_err(|error| Problem::invalid("user_id", error.to_string()))
+}
+
+impl<'a> QuotaUsage<'a> {
+    fn of(status: &'a Status) -> Self {
+        let decision = &status.decision;
+        let named = |name: LimitName| decision.limits.iter().find(|limit| limit.name == name);
+        let (hour, day) = (named(LimitName::hour()), named(LimitName::day()));
+        let enforced = || decision.limits.iter().filter(|limit| limit.enforce);
+        let (user_id, ip) = match &decision.subject {
+            Subject::User(user) => (Some(user.as_str()), None),
+            Subject::Ip(address) => (None, Some(address.to_string())),
+        };
+        Self {
+            user_id,
+            ip,
+            tier: decision.tier.as_str(),
+            requests_hour_limit: hour.map(|limit| limit.limit),
+            requests_hour_used: hour.map(|limit| limit.used),
+            requests_hour_remaining: hour.map(LimitStatus::remaining),
+            requests_day_limit: day.map(|limit| limit.limit),
+            requests_day_used: day.map(|limit| limit.used),
+            requests_day_remaining: day.map(LimitStatus::remaining),
+            reset_at: hour.map(|limit| limit.reset_at).or_else(|| enforced().map(|limit| limit.reset_at).min()),
+            quota_exceeded: enforced().any(|limit| limit.remaining() == 0),
+            concurrent_requests_limit: status.plan.concurrent_requests,
+            concurrent_requests_used: 0,
+            quota_override: status.active_override.as_ref().map(|known| OverrideView {
+                custom_requests_per_hour: known.requests_per_hour,
+                custom_requests_per_day: known.requests_per_day,
+                expires_at: known.expires_at,
+                reason: known.reason.as_deref(),
+            }),
+            limits: decision.limits.iter().map(LimitView::of).collect(),
+        }
+    }
+}
+
+impl OverrideBody {
+    fn into_override(self, user: &UserId, now: Timestamp) -> Result<QuotaOverride, Problem> {
+        if self.user_id.is_some_and(|id| id != user.as_str()) {
+            return Err(Problem::invalid("user_id", "must agree with the path"));
+        }
+        let (hour, day) = (self.custom_requests_per_hour, self.custom_requests_per_day);
+        if hour.is_none() && day.is_none() {
+            return Err(Problem::invalid("custom_requests_per_hour", "at least one custom limit is required"));
+        }
+        for (field, limit) in [("custom_requests_per_hour", hour), ("custom_requests_per_day", day)] {
+            if limit.is_some_and(|limit| limit > LIMIT_MAX) {
+                return Err(Problem::invalid(field, "must be a whole number from 0 to 1000000000000"));
+            }
+        }
+        if self.expires_at.is_some_and(|end| end <= now) {
+            return Err(Problem::invalid("expires_at", "must be in the future"));
+        }
+        if self.reason.as_ref().is_some_and(|reason| reason.chars().count() > REASON_MAX_CHARS) {
+            return Err(Problem::invalid("reason", "must have at most 500 characters"));
+        }
+        Ok(QuotaOverride {
+            requests_per_hour: hour,
+            requests_per_day: day,
+            expires_at: self.expires_at,
+            reason: self.reason,
+        })
+    }
+}

@@ -1,0 +1,73 @@
+//! `GET /api/v2/admin/quotas/usage`: what the whole system used, by tier and by the heaviest subjects.
+
+use actix_web::web::Data;
+use actix_web::{HttpRequest, HttpResponse};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::error::Problem;
+use super::{State, body, caller};
+use crate::domain::report::{SubjectUsage, Totals};
+use crate::domain::subject::Subject;
+use crate::domain::time::Timestamp;
+
+const TOP_MAX: u32 = 1000;
+const DAY_SECONDS: i64 = 86_400;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct UsageQuery {
+    top: Option<u32>,
+    period: Option<String>,
+}
+
+pub async fn report(state: Data<State>, request: HttpRequest) -> Result<HttpResponse, Problem> {
+    caller::admin(&state, &request)?;
+    let query: UsageQuery = body::query(&request)?;
+    let top = query.top.unwrap_or(20);
+    if !(1..=TOP_MAX).contains(&top) {
+        return Err(Problem::invalid("top", "must be from 1 to 1000"));
+    }
+    let now = state.clock.now();
+    let midnight = now.floor_seconds().div_euclid(DAY_SECONDS).saturating_mul(DAY_SECONDS);
+    let period = query.period.as_deref().unwrap_or("hour");
+    let start = match period {
+        "hour" => now.start_of_hour(),
+        "day" => Timestamp::from_seconds(midnight),
+        "30d" => Timestamp::from_seconds(midnight.saturating_sub(29 * DAY_SECONDS)),
+        _ => return Err(Problem::invalid("period", "must be hour, day or 30d")),
+    };
+    state.limiter.hand_over().await;
+    let report = state.books.usage_report(start, top).await?;
+    Ok(HttpResponse::Ok().json(json!({
+        "period": period,
+        "start": report.start,
+        "totals": totals(report.totals),
+        "tiers": report.tiers.iter().map(|(tier, sums)| with("tier", json!(tier), totals(*sums))).collect::<Vec<_>>(),
+        "top_users": report.top_users.iter().map(subject).collect::<Vec<_>>(),
+        "top_ips": report.top_ips.iter().map(subject).collect::<Vec<_>>(),
+    })))
+}
+
+fn totals(sums: Totals) -> Value {
+    let usage = sums.usage;
+    json!({
+        "requests": usage.requests, "cost": usage.cost, "denied": usage.denied, "active_users": sums.active_users,
+    })
+}
+
+fn subject(entry: &SubjectUsage) -> Value {
+    let usage = entry.usage;
+    let sums = json!({ "requests": usage.requests, "cost": usage.cost, "denied": usage.denied });
+    match &entry.subject {
+        Subject::User(user) => with("user_id", json!(user.as_str()), with("tier", json!(entry.tier), sums)),
+        Subject::Ip(address) => with("ip", json!(address.to_string()), sums),
+    }
+}
+
+fn with(name: &str, value: Value, mut object: Value) -> Value {
+    if let Value::Object(fields) = &mut object {
+        fields.insert(name.to_owned(), value);
+    }
+    object
+}

@@ -1,0 +1,296 @@
+//! Deciding: sends each check to the shard that owns its subject, and brings the answer back.
+//!
+//! [`Limiter`] is the handle that the rest of the service holds. What a shard does is in [`shard`]; [`actor`] is its shell.
+
+pub mod actor;
+mod batch;
+mod denials;
+mod fallback;
+mod messages;
+mod profiles;
+mod redis_state;
+mod remote;
+mod routing;
+pub mod shard;
+mod usage;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use actix::Addr;
+use arc_swap::ArcSwap;
+use smallvec::{SmallVec, smallvec};
+use tokio::sync::oneshot;
+
+use crate::clock::Stopwatch;
+use crate::domain::account::QuotaOverride;
+use crate::domain::cost::{Cost, Items};
+use crate::domain::decision::Decision;
+use crate::domain::limit::LimitName;
+use crate::domain::plan::Plan;
+use crate::domain::policy::Policy;
+use crate::domain::subject::{Subject, UserId};
+use crate::domain::tier::TierName;
+use crate::observability::metrics::Metrics;
+
+pub use actor::ShardActor;
+use messages::{Checks, Forget, HandOver, Job, Permit, Reply, Reset};
+pub use redis_state::RedisState;
+pub use remote::Remote;
+pub use routing::shard_of;
+
+/// One question: has this subject room for this cost?
+#[derive(Debug, Clone)]
+pub struct Check {
+    pub subject: Subject,
+    /// The check's own tier, which goes before every other.
+    pub tier: Option<TierName>,
+    /// What the subject's token claims.
+    pub claimed_tier: Option<TierName>,
+    pub cost: Cost,
+    /// What history counts as requests where the check is allowed.
+    pub items: Items,
+    /// Answers as if, and leaves no trace.
+    pub dry_run: bool,
+}
+
+/// A subject's quota as it stands, and where it comes from.
+#[derive(Debug, Clone)]
+pub struct Status {
+    /// Of a check that costs nothing.
+    pub decision: Decision,
+    pub plan: Arc<Plan>,
+    pub active_override: Option<QuotaOverride>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LimiterError {
+    #[error("the shard has as many checks waiting as it may")]
+    Overloaded,
+    #[error("the counters can't be reached, and this service is set to deny then")]
+    CountersUnavailable,
+    #[error("the counters of this subject could not be read")]
+    CountersUnreadable,
+    #[error("the shard has stopped")]
+    Stopped,
+}
+
+/// How one shard is.
+#[derive(Debug, Clone)]
+pub struct ShardHealth {
+    pub alive: bool,
+    /// Checks that wait for an answer.
+    pub queued: usize,
+}
+
+/// How Redis is, as the shards see it.
+#[derive(Debug, Clone)]
+pub struct RedisHealth {
+    pub up: bool,
+    pub ping_micros: Option<u64>,
+    pub last_error: Option<String>,
+}
+
+/// How the limiter is.
+#[derive(Debug, Clone)]
+pub struct LimiterHealth {
+    pub shards: Vec<ShardHealth>,
+    /// `None` with embedded counters.
+    pub redis: Option<RedisHealth>,
+    pub fallback_active: bool,
+}
+
+/// A shard as the handle knows it.
+#[derive(Debug)]
+pub struct ShardLink {
+    address: Addr<ShardActor>,
+    queued: Arc<AtomicUsize>,
+}
+
+impl ShardLink {
+    /// `queued` is the gauge that the shard's checks are counted in.
+    pub fn new(address: Addr<ShardActor>) -> Self {
+        Self { address, queued: Arc::new(AtomicUsize::new(0)) }
+    }
+}
+
+/// The handle to all shards. Clones are cheap and share them.
+#[derive(Debug, Clone)]
+pub struct Limiter {
+    shards: Arc<[ShardLink]>,
+    /// How many checks may wait at one shard.
+    mailbox: usize,
+    policy: Arc<ArcSwap<Policy>>,
+    redis: Option<RedisState>,
+    metrics: Arc<Metrics>,
+    enforcing: bool,
+}
+
+impl Limiter {
+    /// `shards` in the order of their numbers; `mailbox` is how many checks may wait at each.
+    pub fn new(
+        shards: Vec<ShardLink>,
+        mailbox: usize,
+        policy: Arc<ArcSwap<Policy>>,
+        redis: Option<RedisState>,
+        metrics: Arc<Metrics>,
+        enforcing: bool,
+    ) -> Self {
+        Self { shards: shards.into(), mailbox, policy, redis, metrics, enforcing }
+    }
+
+    /// Decides one check. Waits for as long as the counters take: with Redis, at most the deadline.
+    pub async fn check(&self, check: Check) -> Result<Decision, LimiterError> {
+        let watch = Stopwatch::start();
+        let shard = self.shard(&check.subject)?;
+        let (sender, answer) = oneshot::channel();
+        let job = self.job(shard, check, Reply::Decision(sender))?;
+        shard.address.do_send(Checks { jobs: smallvec![job] });
+        let decision = answer.await.map_err(|_| LimiterError::Stopped)??;
+        self.metrics.observe_check(decision.source, watch.elapsed());
+        Ok(decision)
+    }
+
+    /// Decides many checks; those of one subject in the order given. The answers stand in the order of the checks.
+    pub async fn check_all(&self, checks: Vec<Check>) -> Vec<Result<Decision, LimiterError>> {
+        let mut by_shard: Vec<SmallVec<[Job; 1]>> = Vec::new();
+        by_shard.resize_with(self.shards.len(), SmallVec::new);
+        let mut answers = Vec::with_capacity(checks.len());
+        for check in checks {
+            let number = routing::shard_of(&check.subject, self.shards.len());
+            let (sender, answer) = oneshot::channel();
+            let job = self
+                .shards
+                .get(number)
+                .ok_or(LimiterError::Stopped)
+                .and_then(|shard| self.job(shard, check, Reply::Decision(sender)));
+            answers.push(match (job, by_shard.get_mut(number)) {
+                (Ok(job), Some(jobs)) => {
+                    jobs.push(job);
+                    Ok(answer)
+                }
+                (Err(error), _) => Err(error),
+                (Ok(_), None) => Err(LimiterError::Stopped),
+            });
+        }
+        for (shard, jobs) in self.shards.iter().zip(by_shard).filter(|(_, jobs)| !jobs.is_empty()) {
+            shard.address.do_send(Checks { jobs });
+        }
+        let mut decisions = Vec::with_capacity(answers.len());
+        for answer in answers {
+            decisions.push(match answer {
+                Ok(answer) => answer.await.unwrap_or(Err(LimiterError::Stopped)),
+                Err(error) => Err(error),
+            });
+        }
+        decisions
+    }
+
+    /// How the subject's limits stand. Charges nothing.
+    pub async fn status(&self, subject: Subject, claimed: Option<TierName>) -> Result<Status, LimiterError> {
+        let check =
+            Check { subject, tier: None, claimed_tier: claimed, cost: Cost::ZERO, items: Items::ONE, dry_run: true };
+        let shard = self.shard(&check.subject)?;
+        let (sender, answer) = oneshot::channel();
+        let job = self.job(shard, check, Reply::Status(sender))?;
+        shard.address.do_send(Checks { jobs: smallvec![job] });
+        answer.await.map_err(|_| LimiterError::Stopped)?
+    }
+
+    /// Sets what the named limits have used to 0; `None` is all of them, those of other tiers too.
+    pub async fn reset(&self, subject: &Subject, limits: Option<&[LimitName]>) -> Result<(), LimiterError> {
+        let slots = match limits {
+            None => None,
+            Some(names) => {
+                let status = self.status(subject.clone(), None).await?;
+                Some(names.iter().filter_map(|name| status.plan.limit(name)).map(|limit| limit.slot).collect())
+            }
+        };
+        let shard = self.shard(subject)?;
+        let (reply, done) = oneshot::channel();
+        shard.address.do_send(Reset { subject: subject.clone(), slots, reply });
+        done.await.map_err(|_| LimiterError::Stopped)?
+    }
+
+    /// What is remembered of these users is stale: their next check reads the database.
+    pub async fn forget(&self, users: &[UserId]) {
+        let mut by_shard: Vec<Vec<UserId>> = vec![Vec::new(); self.shards.len()];
+        for user in users {
+            let number = routing::shard_of(&Subject::User(user.clone()), self.shards.len());
+            if let Some(users) = by_shard.get_mut(number) {
+                users.push(user.clone());
+            }
+        }
+        let mut done = Vec::new();
+        for (shard, users) in self.shards.iter().zip(by_shard).filter(|(_, users)| !users.is_empty()) {
+            let (reply, forgotten) = oneshot::channel();
+            shard.address.do_send(Forget { users: Some(users), reply });
+            done.push(forgotten);
+        }
+        settle(done).await;
+    }
+
+    /// Everything that is remembered of users is stale.
+    pub async fn forget_all(&self) {
+        let mut done = Vec::new();
+        for shard in self.shards.iter() {
+            let (reply, forgotten) = oneshot::channel();
+            shard.address.do_send(Forget { users: None, reply });
+            done.push(forgotten);
+        }
+        settle(done).await;
+    }
+
+    /// Has every shard hand the usage it has gathered to the books.
+    pub async fn hand_over(&self) {
+        let mut done = Vec::new();
+        for shard in self.shards.iter() {
+            let (reply, handed) = oneshot::channel();
+            shard.address.do_send(HandOver { reply });
+            done.push(handed);
+        }
+        settle(done).await;
+    }
+
+    pub fn policy(&self) -> Arc<Policy> {
+        self.policy.load_full()
+    }
+
+    /// Whether anything is ever denied: `ENABLE_RATE_LIMITING`.
+    pub const fn is_enforcing(&self) -> bool {
+        self.enforcing
+    }
+
+    pub fn health(&self) -> LimiterHealth {
+        let shard = |link: &ShardLink| ShardHealth {
+            alive: link.address.connected(),
+            queued: link.queued.load(Ordering::Relaxed),
+        };
+        LimiterHealth {
+            shards: self.shards.iter().map(shard).collect(),
+            redis: self.redis.as_ref().map(RedisState::health),
+            fallback_active: self.redis.as_ref().is_some_and(RedisState::fallback_active),
+        }
+    }
+
+    fn shard(&self, subject: &Subject) -> Result<&ShardLink, LimiterError> {
+        self.shards.get(routing::shard_of(subject, self.shards.len())).ok_or(LimiterError::Stopped)
+    }
+
+    fn job(&self, shard: &ShardLink, check: Check, reply: Reply) -> Result<Job, LimiterError> {
+        match Permit::take(&shard.queued, self.mailbox) {
+            Some(permit) => Ok(Job { check, reply, permit }),
+            None => {
+                self.metrics.overloaded.inc();
+                Err(LimiterError::Overloaded)
+            }
+        }
+    }
+}
+
+/// Waits until every shard has answered; one that has stopped has nothing to answer.
+async fn settle(done: Vec<oneshot::Receiver<()>>) {
+    for answer in done {
+        answer.await.ok();
+    }
+}

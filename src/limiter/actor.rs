@@ -1,0 +1,257 @@
+//! The shell around a shard: its message loop, its tick, and the round trips it waits for. What is decided stands in
+//! [`super::shard`].
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use actix::fut::wrap_future;
+use actix::prelude::*;
+
+use super::LimiterError;
+use super::messages::{Checks, Forget, HandOver, Reset};
+use super::remote::Round;
+use super::shard::Shard;
+use crate::clock::{Clock, Stopwatch};
+use crate::counters::redis::{RedisCounters, RedisError};
+use crate::db::Database;
+use crate::domain::limit::SlotId;
+use crate::domain::subject::Subject;
+use crate::persistence::messages::RecordUsage;
+
+/// How often usage is handed over, and how often Redis is asked whether it is back.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Longer than this no check waits for the database: its user is taken as one without an entry.
+const ACCOUNT_DEADLINE: Duration = Duration::from_millis(500);
+
+/// An actor that owns one shard.
+#[derive(Debug)]
+pub struct ShardActor {
+    shard: Shard,
+    redis: Option<Rc<RedisCounters>>,
+    /// No answer of Redis is waited for longer.
+    deadline: Duration,
+    database: Database,
+    books: Recipient<RecordUsage>,
+    clock: Clock,
+}
+
+impl ShardActor {
+    /// `redis` with the deadline of its answers; `None` with embedded counters.
+    pub fn new(
+        shard: Shard,
+        redis: Option<(RedisCounters, Duration)>,
+        database: Database,
+        books: Recipient<RecordUsage>,
+        clock: Clock,
+    ) -> Self {
+        let (redis, deadline) =
+            redis.map_or((None, Duration::ZERO), |(redis, deadline)| (Some(Rc::new(redis)), deadline));
+        Self { shard, redis, deadline, database, books, clock }
+    }
+
+    /// Starts whatever can be started: a read of accounts, rounds to Redis.
+    fn pump(&mut self, ctx: &mut Context<Self>) {
+        if let Some(users) = self.shard.next_load() {
+            let database = self.database.clone();
+            let read = async move { tokio::time::timeout(ACCOUNT_DEADLINE, database.load_accounts(&users)).await };
+            ctx.spawn(wrap_future(read).map(|read, actor: &mut Self, ctx| {
+                let accounts = match read {
+                    Ok(Ok(accounts)) => Some(accounts),
+                    Ok(Err(error)) => {
+                        tracing::warn!(error = %error, "accounts could not be read: tiers of tokens and defaults hold");
+                        None
+                    }
+                    Err(_) => {
+                        tracing::warn!("accounts were not read in time: tiers of tokens and defaults hold");
+                        None
+                    }
+                };
+                actor.shard.loaded(accounts, actor.clock.now());
+                actor.pump(ctx);
+            }));
+        }
+        let now = self.clock.now();
+        while let Some(round) = self.shard.remote().and_then(|(remote, _)| remote.next_round(now)) {
+            self.send_round(round, ctx);
+        }
+        if self.shard.must_hand_over() {
+            self.hand_over();
+        }
+    }
+
+    fn send_round(&self, round: Round, ctx: &mut Context<Self>) {
+        let Some(redis) = self.redis.clone() else { return };
+        let deadline = self.deadline;
+        let trip = async move {
+            let watch = Stopwatch::start();
+            let outcome = match tokio::time::timeout(deadline, redis.decide(round.id, &round.subjects)).await {
+                Ok(outcome) => outcome,
+                Err(_) => Err(RedisError::Late(deadline)),
+            };
+            (round, outcome, watch.elapsed())
+        };
+        ctx.spawn(wrap_future(trip).map(|(round, outcome, elapsed), actor: &mut Self, ctx| {
+            let now = actor.clock.now();
+            if let Some((remote, ledger)) = actor.shard.remote() {
+                match &outcome {
+                    Ok(_) => {
+                        let checks: usize = round.subjects.iter().map(|subject| subject.asks.len()).sum();
+                        ledger.metrics.redis_seconds.observe(elapsed.as_secs_f64());
+                        ledger.metrics.redis_batch_checks.observe(f64::from(u32::try_from(checks).unwrap_or(u32::MAX)));
+                    }
+                    Err(_) => ledger.metrics.redis_failures.inc(),
+                }
+                remote.landed(round, outcome, ledger, now);
+            }
+            actor.pump(ctx);
+        }));
+    }
+
+    /// Asks Redis whether it is back; if so, looks up the rounds whose answers were lost, and tells what is owed.
+    fn probe(&mut self, ctx: &mut Context<Self>) {
+        let Some(redis) = self.redis.clone() else { return };
+        let Some(missed) =
+            self.shard.remote().filter(|(remote, _)| remote.wants_probe()).map(|(remote, _)| remote.begin_recovery())
+        else {
+            return;
+        };
+        let deadline = self.deadline;
+        let probe = async move {
+            let ask = async {
+                redis.ping().await?;
+                redis.missed(&missed).await
+            };
+            tokio::time::timeout(deadline, ask).await.unwrap_or_else(|_| Err(RedisError::Late(deadline)))
+        };
+        ctx.spawn(wrap_future(probe).map(|found, actor: &mut Self, ctx| {
+            let Some((remote, _)) = actor.shard.remote() else { return };
+            match found {
+                Ok(missed) => {
+                    remote.found_missed(&missed);
+                    actor.settle(ctx);
+                }
+                Err(error) => remote.lose(error.to_string()),
+            }
+        }));
+    }
+
+    /// Tells Redis what is owed, until nothing is.
+    fn settle(&mut self, ctx: &mut Context<Self>) {
+        let now = self.clock.now();
+        let Some((remote, _)) = self.shard.remote() else { return };
+        let Some((id, debts)) = remote.take_debts(now) else {
+            remote.recovered();
+            self.pump(ctx);
+            return;
+        };
+        let Some(redis) = self.redis.clone() else { return };
+        let deadline = self.deadline;
+        let tell = async move {
+            let told = tokio::time::timeout(deadline, redis.add(id, &debts)).await;
+            (debts, told.unwrap_or_else(|_| Err(RedisError::Late(deadline))))
+        };
+        ctx.spawn(wrap_future(tell).map(|(debts, told), actor: &mut Self, ctx| {
+            let Some((remote, ledger)) = actor.shard.remote() else { return };
+            match told {
+                Ok(()) => {
+                    remote.paid(&debts, ledger);
+                    actor.settle(ctx);
+                }
+                Err(error) => remote.unpaid(debts, &error),
+            }
+        }));
+    }
+
+    fn hand_over(&mut self) {
+        let gathered = self.shard.gather();
+        if !gathered.usage.is_empty() || !gathered.counters.is_empty() {
+            self.books.do_send(RecordUsage { usage: gathered.usage, counters: gathered.counters });
+        }
+    }
+}
+
+impl Actor for ShardActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.run_interval(TICK, |actor, ctx| {
+            actor.hand_over();
+            actor.probe(ctx);
+        });
+    }
+
+    fn stopped(&mut self, _ctx: &mut Self::Context) {
+        self.hand_over();
+    }
+}
+
+impl Handler<Checks> for ShardActor {
+    type Result = ();
+
+    fn handle(&mut self, message: Checks, ctx: &mut Self::Context) {
+        let now = self.clock.now();
+        for job in message.jobs {
+            self.shard.take(job, now);
+        }
+        self.pump(ctx);
+    }
+}
+
+impl Handler<Forget> for ShardActor {
+    type Result = ();
+
+    fn handle(&mut self, message: Forget, _ctx: &mut Self::Context) {
+        self.shard.forget(message.users.as_deref());
+        message.reply.send(()).ok();
+    }
+}
+
+impl Handler<HandOver> for ShardActor {
+    type Result = ();
+
+    fn handle(&mut self, message: HandOver, _ctx: &mut Self::Context) {
+        self.hand_over();
+        message.reply.send(()).ok();
+    }
+}
+
+impl Handler<Reset> for ShardActor {
+    type Result = ();
+
+    fn handle(&mut self, message: Reset, ctx: &mut Self::Context) {
+        let Reset { subject, slots, reply } = message;
+        let Some(redis) = self.redis.clone() else {
+            self.shard.reset(&subject, slots.as_deref());
+            reply.send(Ok(())).ok();
+            return;
+        };
+        let deadline = self.deadline;
+        let reset = async move {
+            let done = tokio::time::timeout(deadline, redis.reset(&subject, slots.as_deref())).await;
+            (subject, slots, matches!(done, Ok(Ok(()))))
+        };
+        ctx.spawn(wrap_future(reset).map(
+            |(subject, slots, done): (Subject, Option<Vec<SlotId>>, bool), actor: &mut Self, _| {
+                if done {
+                    actor.shard.reset(&subject, slots.as_deref());
+                }
+                reply.send(if done { Ok(()) } else { Err(LimiterError::CountersUnavailable) }).ok();
+            },
+        ));
+    }
+}
+
+/// Stop when everything sent before is answered.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Stop;
+
+impl Handler<Stop> for ShardActor {
+    type Result = ();
+
+    fn handle(&mut self, _message: Stop, ctx: &mut Self::Context) {
+        self.hand_over();
+        ctx.stop();
+    }
+}

@@ -1,0 +1,105 @@
+//! What a shard can be told.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use actix::Message;
+use smallvec::SmallVec;
+use tokio::sync::oneshot;
+
+use super::{Check, LimiterError, Status};
+use crate::domain::decision::Decision;
+use crate::domain::limit::SlotId;
+use crate::domain::subject::{Subject, UserId};
+
+/// A place in a shard's queue, given back when it is dropped.
+///
+/// This is the bound: an actix mailbox takes whatever is sent to it by `send` and `do_send`, however full.
+#[derive(Debug)]
+pub struct Permit(Arc<AtomicUsize>);
+
+impl Permit {
+    /// `None` where `bound` checks wait already.
+    pub fn take(queued: &Arc<AtomicUsize>, bound: usize) -> Option<Self> {
+        let before = queued.fetch_add(1, Ordering::Relaxed);
+        let permit = Self(Arc::clone(queued));
+        (before < bound).then_some(permit)
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Where an answer goes. A caller that has left is not told.
+#[derive(Debug)]
+pub enum Reply {
+    Decision(oneshot::Sender<Result<Decision, LimiterError>>),
+    Status(oneshot::Sender<Result<Status, LimiterError>>),
+}
+
+/// A check on its way: it holds its place in the queue until it is answered.
+#[derive(Debug)]
+pub struct Job {
+    pub check: Check,
+    pub reply: Reply,
+    pub permit: Permit,
+}
+
+impl Job {
+    pub fn refuse(self, error: LimiterError) {
+        match self.reply {
+            Reply::Decision(sender) => drop(sender.send(Err(error))),
+            Reply::Status(sender) => drop(sender.send(Err(error))),
+        }
+    }
+}
+
+/// Decide these, those of one subject in order.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Checks {
+    pub jobs: SmallVec<[Job; 1]>,
+}
+
+/// Set the subject's slots to nothing used; `None` is all of them.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Reset {
+    pub subject: Subject,
+    pub slots: Option<Vec<SlotId>>,
+    pub reply: oneshot::Sender<Result<(), LimiterError>>,
+}
+
+/// What is remembered of these users is stale; `None` is every user.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Forget {
+    pub users: Option<Vec<UserId>>,
+    pub reply: oneshot::Sender<()>,
+}
+
+/// Hand the gathered usage over now.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct HandOver {
+    pub reply: oneshot::Sender<()>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_in_the_queue_is_given_back() {
+        let queued = Arc::new(AtomicUsize::new(0));
+        let first = Permit::take(&queued, 1);
+        assert!(first.is_some());
+        assert!(Permit::take(&queued, 1).is_none());
+        drop(first);
+        assert!(Permit::take(&queued, 1).is_some());
+        assert_eq!(queued.load(Ordering::Relaxed), 0);
+    }
+}

@@ -1,0 +1,217 @@
+//! A shard: it owns its subjects outright, so nothing here takes a lock.
+//!
+//! A plain struct. Its time, its database reads and its round trips are brought to it by [`super::actor`].
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use super::batch::Planned;
+use super::messages::{Job, Reply};
+use super::profiles::{Known, Profiles};
+use super::remote::Remote;
+use super::usage::UsageBuffer;
+use super::{LimiterError, Status};
+use crate::counters::table::CounterTable;
+use crate::domain::account::Account;
+use crate::domain::decide;
+use crate::domain::decision::{Decision, Source};
+use crate::domain::limit::SlotId;
+use crate::domain::policy::Policy;
+use crate::domain::state::SubjectState;
+use crate::domain::subject::{Subject, UserId};
+use crate::domain::time::Timestamp;
+use crate::domain::usage::{Usage, UsageKey};
+use crate::observability::metrics::{CheckCounters, Metrics};
+
+/// Where the shard's counts are kept.
+#[derive(Debug)]
+pub enum Counters {
+    Embedded(CounterTable),
+    Redis(Box<Remote>),
+}
+
+/// What a shard hands to the books.
+#[derive(Debug, Default)]
+pub struct Gathered {
+    pub usage: Vec<(UsageKey, Usage)>,
+    /// With embedded counters, the changed states; `None` is one that has nothing counted any more.
+    pub counters: Vec<(Subject, Option<SubjectState>)>,
+}
+
+/// One shard's subjects: their profiles, their counters, their usage.
+#[derive(Debug)]
+pub struct Shard {
+    profiles: Profiles,
+    policy: Arc<ArcSwap<Policy>>,
+    counters: Counters,
+    ledger: Ledger,
+    enforcing: bool,
+}
+
+/// Counts decisions for history and metrics, and answers them.
+#[derive(Debug)]
+pub struct Ledger {
+    usage: UsageBuffer,
+    counted: CheckCounters,
+    pub metrics: Arc<Metrics>,
+}
+
+impl Shard {
+    /// `profile_capacity` is in users.
+    pub fn new(
+        counters: Counters,
+        profile_capacity: usize,
+        policy: Arc<ArcSwap<Policy>>,
+        metrics: Arc<Metrics>,
+        enforcing: bool,
+    ) -> Self {
+        let ledger = Ledger { usage: UsageBuffer::default(), counted: CheckCounters::default(), metrics };
+        Self { profiles: Profiles::new(profile_capacity), policy, counters, ledger, enforcing }
+    }
+
+    /// Takes a check in: it is answered, or waits for its user's account or for Redis.
+    pub fn take(&mut self, job: Job, now: Timestamp) {
+        match self.profiles.get(&job.check.subject, now) {
+            Known::NotYet => self.profiles.wait(job),
+            Known::Account(account) => self.decide(job, account, now),
+        }
+    }
+
+    /// The users whose accounts are waited for, where no read is under way.
+    pub fn next_load(&mut self) -> Option<Vec<UserId>> {
+        self.profiles.next_load()
+    }
+
+    /// Takes in the accounts that were read; `None` where the database could not be read.
+    pub fn loaded(&mut self, accounts: Option<Vec<Account>>, now: Timestamp) {
+        for job in self.profiles.loaded(accounts, now) {
+            self.take(job, now);
+        }
+    }
+
+    /// Forgets what is remembered of these users, `None` being all of them.
+    pub fn forget(&mut self, users: Option<&[UserId]>) {
+        self.profiles.forget(users);
+        if let Counters::Redis(remote) = &mut self.counters {
+            remote.forget_denials(users);
+        }
+    }
+
+    /// Sets slots of a subject in this process to nothing used; `None` is all of them.
+    pub fn reset(&mut self, subject: &Subject, slots: Option<&[SlotId]>) {
+        let table = match &mut self.counters {
+            Counters::Embedded(table) => table,
+            Counters::Redis(remote) => remote.reset(subject, slots),
+        };
+        if let Some(state) = table.get_mut(subject) {
+            match slots {
+                Some(slots) => slots.iter().for_each(|&slot| state.remove(slot)),
+                None => state.clear(),
+            }
+        }
+        self.ledger.usage.touch(subject.clone());
+    }
+
+    /// Everything gathered since the last time.
+    pub fn gather(&mut self) -> Gathered {
+        let (usage, subjects) = self.ledger.usage.take();
+        let counters = match &self.counters {
+            Counters::Embedded(table) => subjects
+                .into_iter()
+                .map(|subject| {
+                    let state = table.own(&subject).filter(|state| !state.slots().is_empty()).cloned();
+                    (subject, state)
+                })
+                .collect(),
+            Counters::Redis(_) => Vec::new(),
+        };
+        Gathered { usage, counters }
+    }
+
+    /// Whether so much usage is gathered that it should not wait for the tick.
+    pub fn must_hand_over(&self) -> bool {
+        self.ledger.usage.is_due()
+    }
+
+    /// The part of the shard that speaks with Redis, and what it answers through; `None` with embedded counters.
+    pub fn remote(&mut self) -> Option<(&mut Remote, &mut Ledger)> {
+        match &mut self.counters {
+            Counters::Embedded(_) => None,
+            Counters::Redis(remote) => Some((remote, &mut self.ledger)),
+        }
+    }
+
+    fn decide(&mut self, job: Job, account: Option<Arc<Account>>, now: Timestamp) {
+        let check = &job.check;
+        let plan = self.policy.load().plan_for(
+            &check.subject,
+            check.tier.as_ref(),
+            account.as_deref(),
+            check.claimed_tier.as_ref(),
+            now,
+        );
+        let planned = Planned { job, plan, account };
+        match &mut self.counters {
+            Counters::Embedded(table) => {
+                let decision = decide_in(table, &planned, self.enforcing, now);
+                self.ledger.answer(planned, decision);
+            }
+            Counters::Redis(remote) => remote.take(planned, &mut self.ledger, now),
+        }
+    }
+}
+
+/// Decides by the embedded counters: the rule of [`decide`], with the table's state.
+fn decide_in(table: &mut CounterTable, planned: &Planned, enforcing: bool, now: Timestamp) -> Decision {
+    let Planned { job, plan, .. } = planned;
+    let check = &job.check;
+    let nothing = SubjectState::default();
+    let state = table.get(&check.subject, &plan.tier).unwrap_or(&nothing);
+    let violations = if enforcing { decide::violations(state, plan, check.cost, now) } else { Vec::new() };
+    let limits = if !violations.is_empty() {
+        decide::statuses(state, plan, now)
+    } else if check.dry_run {
+        let mut as_if = state.clone();
+        decide::charge(&mut as_if, plan, check.cost, now);
+        decide::statuses(&as_if, plan, now)
+    } else if check.cost.units() == 0 {
+        decide::statuses(state, plan, now)
+    } else {
+        let state = table.charge_to(&check.subject, &plan.tier, now);
+        decide::charge(state, plan, check.cost, now);
+        decide::statuses(state, plan, now)
+    };
+    Decision {
+        subject: check.subject.clone(),
+        tier: plan.tier.clone(),
+        cost: check.cost,
+        limits,
+        violations,
+        source: Source::Memory,
+        decided_at: now,
+    }
+}
+
+impl Ledger {
+    /// Counts the decision and tells the caller. A dry run is counted nowhere.
+    pub fn answer(&mut self, planned: Planned, decision: Decision) {
+        let Planned { job, plan, account } = planned;
+        if !job.check.dry_run {
+            self.usage.record(&job.check, &decision);
+            self.counted.count(&self.metrics, &decision);
+        }
+        // Where the caller has left there is nobody to tell; what was charged stays charged.
+        match job.reply {
+            Reply::Decision(sender) => drop(sender.send(Ok(decision))),
+            Reply::Status(sender) => {
+                let active_override = account.and_then(|account| account.active_override(decision.decided_at).cloned());
+                drop(sender.send(Ok(Status { decision, plan, active_override })));
+            }
+        }
+    }
+
+    pub fn refuse(&self, planned: Planned, error: LimiterError) {
+        planned.job.refuse(error);
+    }
+}
