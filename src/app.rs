@@ -93,11 +93,19 @@ pub async fn serve(settings: Settings) -> Result<(), AppError> {
         .workers(settings.http.workers)
         .backlog(BACKLOG)
         .shutdown_timeout(DRAIN_SECONDS)
+        .disable_signals()
         .bind(address)
         .map_err(|source| AppError::Listen { address, source })?;
     let address = server.addrs().first().copied().unwrap_or(address);
     greet(address, &settings, &admin_key);
-    server.run().await.map_err(AppError::Serve)?;
+    let server = server.run();
+    let handle = server.handle();
+    // Actix's own handling of signals would stop every arbiter, and with it the shards and the books, before they are flushed.
+    actix::spawn(async move {
+        asked_to_stop().await;
+        handle.stop(true).await;
+    });
+    server.await.map_err(AppError::Serve)?;
 
     tracing::info!("every request is answered: flushing");
     watch.stop();
@@ -105,6 +113,20 @@ pub async fn serve(settings: Settings) -> Result<(), AppError> {
     books.close().await?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// SIGTERM or SIGINT came. Where signals can't be listened to, only a kill ends the service.
+async fn asked_to_stop() {
+    use tokio::signal::unix::{SignalKind, signal};
+    match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+        (Ok(mut terminate), Ok(mut interrupt)) => {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        }
+        _ => std::future::pending().await,
+    }
 }
 
 fn make_data_folder(settings: &Settings) -> Result<(), AppError> {

@@ -125,7 +125,7 @@ mod tests {
             ("QUOTAD_JWT_SECRET", "hunter2hunter2hunter2hunter2hunter2"),
         ])
         .unwrap();
-        let text: String = settings.describe().into_iter().map(|(name, value)| format!("{name}={value}\n")).collect();
+        let text: String = settings.describe().iter().map(|(name, value)| format!("{name}={value}\n")).collect();
         assert!(!text.contains("hunter2"), "{text}");
         assert!(!format!("{settings:?}").contains("hunter2"));
         assert!(text.contains("QUOTAD_SHARD_MAILBOX=16384"));

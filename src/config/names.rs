@@ -125,10 +125,11 @@ pub const NAMES: &[Name] = &[
 
 /// A value as it may be shown.
 pub fn masked(name: &str, value: &str) -> String {
-    match NAMES.iter().find(|known| known.name == name).map(|known| known.shown) {
+    let shown = |name: &str| NAMES.iter().find(|known| known.name == name).map(|known| known.shown);
+    match shown(name).or_else(|| nearest(name).and_then(shown)) {
         Some(Shown::Plainly) => value.to_owned(),
         Some(Shown::Url) => without_password(value),
-        // The value of a name that is not known may be a secret whose name was mistyped.
+        // A name that is like no other may be a secret's.
         Some(Shown::Masked) | None => "***".to_owned(),
     }
 }

@@ -78,11 +78,11 @@ impl Tokens {
         let claims = self.keys.iter().find_map(verified).ok_or(Rejected("the token's signature or claims"))?;
         let now = now.as_micros() as f64 / 1e6;
         let leeway = LEEWAY_SECONDS as f64;
-        // Written so that a claim that is no number is refused.
-        if !(now < claims.exp + leeway) {
+        // JSON has no NaN, so that these can always be compared.
+        if now >= claims.exp + leeway {
             return Err(Rejected("the token has expired"));
         }
-        if claims.nbf.is_some_and(|from| !(from - leeway <= now)) {
+        if claims.nbf.is_some_and(|from| now < from - leeway) {
             return Err(Rejected("the token does not hold yet"));
         }
         let role = match claims.role.as_deref() {
@@ -152,7 +152,8 @@ fn validation(algorithm: Algorithm, settings: &IdentitySettings) -> Validation {
 /// The key of a PEM file, and the one algorithm that it is for.
 fn public_key(path: &Path) -> Result<(DecodingKey, Algorithm), IdentityError> {
     let pem = std::fs::read(path).map_err(|source| IdentityError::KeyFile { path: path.to_owned(), source })?;
-    let kinds: [(fn(&[u8]) -> jsonwebtoken::errors::Result<DecodingKey>, Algorithm); 3] = [
+    type ReadKey = fn(&[u8]) -> jsonwebtoken::errors::Result<DecodingKey>;
+    let kinds: [(ReadKey, Algorithm); 3] = [
         (DecodingKey::from_rsa_pem, Algorithm::RS256),
         (DecodingKey::from_ec_pem, Algorithm::ES256),
         (DecodingKey::from_ed_pem, Algorithm::EdDSA),

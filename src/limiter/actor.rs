@@ -149,7 +149,7 @@ impl ShardActor {
         let deadline = self.deadline;
         let tell = async move {
             let told = tokio::time::timeout(deadline, redis.add(id, &debts)).await;
-            (debts, told.unwrap_or_else(|_| Err(RedisError::Late(deadline))))
+            (debts, told.unwrap_or(Err(RedisError::Late(deadline))))
         };
         ctx.spawn(wrap_future(tell).map(|(debts, told), actor: &mut Self, ctx| {
             let Some((remote, ledger)) = actor.shard.remote() else { return };

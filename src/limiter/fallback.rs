@@ -14,6 +14,9 @@ use crate::domain::state::SubjectState;
 use crate::domain::subject::Subject;
 use crate::domain::time::Timestamp;
 
+/// What is owed for some subjects, each once.
+pub type Owed = Vec<(Subject, Vec<GrantedSlot>)>;
+
 /// Units granted without Redis, by subject and window. At most `capacity` subjects.
 #[derive(Debug)]
 pub struct Debts {
@@ -46,7 +49,7 @@ impl Debts {
     }
 
     /// Puts back what could not be told to Redis.
-    pub fn restore(&mut self, debts: Vec<(Subject, Vec<GrantedSlot>)>) {
+    pub fn restore(&mut self, debts: Owed) {
         for (subject, slots) in debts {
             for slot in slots {
                 self.add(&subject, slot);
@@ -70,7 +73,7 @@ impl Debts {
     }
 
     /// Everything that is owed and whose window still runs.
-    pub fn take(&mut self, now: Timestamp) -> Vec<(Subject, Vec<GrantedSlot>)> {
+    pub fn take(&mut self, now: Timestamp) -> Owed {
         let running = |debt: &GrantedSlot| debt.units > 0 && now < debt.whole_at;
         self.owed
             .drain()

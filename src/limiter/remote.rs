@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::LimiterError;
 use super::batch::{Batch, Group, Planned};
 use super::denials::Denials;
-use super::fallback::Debts;
+use super::fallback::{Debts, Owed};
 use super::redis_state::RedisState;
 use super::shard::Ledger;
 use crate::config::{FallbackMode, LimiterSettings};
@@ -190,7 +190,7 @@ impl Remote {
     }
 
     /// What Redis has to be told, where anything is owed; while it is away nothing can be.
-    pub fn take_debts(&mut self, now: Timestamp) -> Option<(BatchId, Vec<(Subject, Vec<GrantedSlot>)>)> {
+    pub fn take_debts(&mut self, now: Timestamp) -> Option<(BatchId, Owed)> {
         if self.phase == Phase::Away || self.debts.is_empty() {
             return None;
         }
@@ -207,7 +207,7 @@ impl Remote {
     }
 
     /// Redis could not be told. Where it may have been, the debt is dropped: a charge is never sent twice.
-    pub fn unpaid(&mut self, debts: Vec<(Subject, Vec<GrantedSlot>)>, error: &RedisError) {
+    pub fn unpaid(&mut self, debts: Owed, error: &RedisError) {
         if !error.may_have_been_applied() {
             self.debts.restore(debts);
         }

@@ -179,11 +179,11 @@ impl PersistenceActor {
     /// Tells those whose usage has landed: everything up to their number has left the queue.
     fn answer_waiting(&mut self) {
         let first = self.queue.front().map(|(number, _)| *number);
-        let (landed, waiting) = std::mem::take(&mut self.waiting)
+        let (landed, waiting): (Vec<_>, Vec<_>) = std::mem::take(&mut self.waiting)
             .into_iter()
             .partition(|(number, _)| first.is_none_or(|first| *number < first));
         self.waiting = waiting;
-        for (_, caller) in Vec::<(u64, oneshot::Sender<_>)>::from(landed) {
+        for (_, caller) in landed {
             caller.send(Ok(())).ok();
         }
     }
