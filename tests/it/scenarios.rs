@@ -232,7 +232,7 @@ async fn two_instances_share_a_limit() {
     let stores = Stores::start(Backend::RedisAndPostgres);
     let settings = [("FREE_TIER_LIMIT_HOUR", "200")];
     let (one, other) = (stores.quotad(&settings).await, stores.quotad(&settings).await);
-    let ask = |n: usize| if n % 2 == 0 { &one } else { &other }.check(json!({"user_id": "hot"}));
+    let ask = |n: usize| if n.is_multiple_of(2) { &one } else { &other }.check(json!({"user_id": "hot"}));
     let answers = join_all((0..400).map(ask)).await;
     assert_eq!(answers.iter().filter(|answer| answer.status == 200).count(), 200);
 }
