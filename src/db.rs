@@ -105,19 +105,19 @@ impl Drop for Threads {
 
 /// Runs one of the statements that both stores share, on a connection of the store that is in use.
 macro_rules! on_store {
-    ($self:ident, $access:ident, $statement:ident($($argument:expr),*)) => {
+    ($self:ident, $access:ident, $room:ident::$statement:ident($($argument:expr),*)) => {
         match $self.store.clone() {
             Store::Sqlite(store) => {
                 let work = async move {
                     let mut connection = store.$access().await?;
-                    Ok(sqlite::books::$statement(&mut connection, $($argument),*).await?)
+                    Ok(sqlite::$room::$statement(&mut connection, $($argument),*).await?)
                 };
                 $self.run(work).await
             }
             Store::Postgres(store) => {
                 let work = async move {
                     let mut connection = store.$access().await?;
-                    Ok(postgres::books::$statement(&mut connection, $($argument),*).await?)
+                    Ok(postgres::$room::$statement(&mut connection, $($argument),*).await?)
                 };
                 $self.run(work).await
             }
@@ -152,13 +152,13 @@ impl Database {
     }
 
     pub async fn ping(&self) -> Result<(), DbError> {
-        on_store!(self, read, ping())
+        on_store!(self, read, books::ping())
     }
 
     /// The accounts of those users who have an entry or an override.
     pub async fn load_accounts(&self, users: &[UserId]) -> Result<Vec<Account>, DbError> {
         let users: Vec<String> = users.iter().map(ToString::to_string).collect();
-        on_store!(self, read, load_accounts(&users))
+        on_store!(self, read, books::load_accounts(&users))
     }
 
     pub async fn put_override(
@@ -169,13 +169,13 @@ impl Database {
         now: Timestamp,
     ) -> Result<(), DbError> {
         let (user, row, author) = (user.to_string(), quota_override.clone(), author.clone());
-        on_store!(self, write, put_override(&user, &row, &author, now))
+        on_store!(self, write, books::put_override(&user, &row, &author, now))
     }
 
     /// Whether there was one.
     pub async fn delete_override(&self, user: &UserId, author: &Author, now: Timestamp) -> Result<bool, DbError> {
         let (user, author) = (user.to_string(), author.clone());
-        on_store!(self, write, delete_override(&user, &author, now))
+        on_store!(self, write, books::delete_override(&user, &author, now))
     }
 
     /// `None` leaves the tier to the user's token.
@@ -187,7 +187,7 @@ impl Database {
         now: Timestamp,
     ) -> Result<(), DbError> {
         let (user, tier, author) = (user.to_string(), tier.map(ToString::to_string), author.clone());
-        on_store!(self, write, put_user_tier(&user, tier.as_deref(), &author, now))
+        on_store!(self, write, books::put_user_tier(&user, tier.as_deref(), &author, now))
     }
 
     /// Leaves a mark that a subject was reset, in the audit and for other instances.
@@ -199,28 +199,28 @@ impl Database {
         now: Timestamp,
     ) -> Result<(), DbError> {
         let (subject, limits, author) = (subject.clone(), limits.clone(), author.clone());
-        on_store!(self, write, note_reset(&subject, &limits, &author, now))
+        on_store!(self, write, books::note_reset(&subject, &limits, &author, now))
     }
 
     pub async fn insert_key(&self, key: &ApiKeyRecord, author: &Author) -> Result<(), DbError> {
         let (key, author) = (key.clone(), author.clone());
-        on_store!(self, write, insert_key(&key, &author))
+        on_store!(self, write, books::insert_key(&key, &author))
     }
 
     /// Every key, revoked and expired ones too, oldest first.
     pub async fn list_keys(&self) -> Result<Vec<ApiKeyRecord>, DbError> {
-        on_store!(self, read, list_keys())
+        on_store!(self, read, books::list_keys())
     }
 
     /// Whether there was one that still held.
     pub async fn revoke_key(&self, id: &KeyId, author: &Author, now: Timestamp) -> Result<bool, DbError> {
         let (id, author) = (id.to_string(), author.clone());
-        on_store!(self, write, revoke_key(&id, &author, now))
+        on_store!(self, write, books::revoke_key(&id, &author, now))
     }
 
     /// What was changed by any instance after `version`.
     pub async fn changes_since(&self, version: i64) -> Result<Changes, DbError> {
-        on_store!(self, read, changes_since(version))
+        on_store!(self, read, books::changes_since(version))
     }
 
     /// Writes a batch and its number in one transaction. A number that was written before is not written again.
@@ -233,7 +233,7 @@ impl Database {
 
     /// The counters that still say something at `now`.
     pub async fn load_counters(&self, now: Timestamp) -> Result<Vec<(Subject, SubjectState)>, DbError> {
-        on_store!(self, read, load_counters(now))
+        on_store!(self, read, history::load_counters(now))
     }
 
     /// `to` is exclusive.
@@ -245,22 +245,22 @@ impl Database {
         to: Timestamp,
     ) -> Result<Vec<HistoryItem>, DbError> {
         let subject = subject.to_string();
-        on_store!(self, read, history(&subject, granularity, from, to))
+        on_store!(self, read, history::history(&subject, granularity, from, to))
     }
 
     /// Usage since `start`, with the `top` subjects by cost.
     pub async fn usage_report(&self, start: Timestamp, top: u32) -> Result<UsageReport, DbError> {
-        on_store!(self, read, usage_report(start, top))
+        on_store!(self, read, history::usage_report(start, top))
     }
 
     /// Removes what is older than any retention: usage before `oldest`, and marks that nobody needs any more.
     pub async fn remove_before(&self, oldest: Timestamp, now: Timestamp) -> Result<usize, DbError> {
-        on_store!(self, write, remove_before(oldest, now))
+        on_store!(self, write, history::remove_before(oldest, now))
     }
 
     /// The newest entries first; `before` is an id to page on from.
     pub async fn audit(&self, limit: u32, before: Option<i64>) -> Result<Vec<AuditEntry>, DbError> {
-        on_store!(self, read, audit(limit, before))
+        on_store!(self, read, books::audit(limit, before))
     }
 
     async fn run<T, F>(&self, work: F) -> Result<T, DbError>

@@ -18,6 +18,11 @@ use crate::domain::time::Timestamp;
 #[allow(clippy::duplicate_mod, reason = "one text serves both kinds of connection")]
 pub mod books;
 
+/// Those about usage and counters.
+#[path = "history.rs"]
+#[allow(clippy::duplicate_mod, reason = "one text serves both kinds of connection")]
+pub mod history;
+
 pub type Connection = AsyncPgConnection;
 
 /// Any number, as long as no other program locks by it: changes are committed in the order of their versions.
@@ -60,7 +65,7 @@ impl Store {
         let mut connection = self.write().await?;
         let outcome = connection
             .transaction(async |connection| {
-                if !books::advance_cursor(connection, &batch.instance, batch.sequence, now).await? {
+                if !history::advance_cursor(connection, &batch.instance, batch.sequence, now).await? {
                     return Ok(FlushOutcome::AlreadyApplied);
                 }
                 upsert_usage(connection, batch).await?;

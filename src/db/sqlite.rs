@@ -20,6 +20,11 @@ use crate::domain::time::Timestamp;
 #[allow(clippy::duplicate_mod, reason = "one text serves both kinds of connection")]
 pub mod books;
 
+/// Those about usage and counters.
+#[path = "history.rs"]
+#[allow(clippy::duplicate_mod, reason = "one text serves both kinds of connection")]
+pub mod history;
+
 pub type Connection = SyncConnectionWrapper<SqliteConnection>;
 
 /// Readers go on while the writer writes. `NORMAL` may lose the last transactions in a power cut, never in a crash of
@@ -77,7 +82,7 @@ impl Store {
         let mut connection = self.write().await?;
         let outcome = connection
             .immediate_transaction(async |connection| {
-                if !books::advance_cursor(connection, &batch.instance, batch.sequence, now).await? {
+                if !history::advance_cursor(connection, &batch.instance, batch.sequence, now).await? {
                     return Ok(FlushOutcome::AlreadyApplied);
                 }
                 upsert_usage(connection, batch).await?;
