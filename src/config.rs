@@ -1,6 +1,6 @@
 //! The settings, read once from the environment and checked there: the only module that reads it.
 //!
-//! [`names`] is the table that drives everything: parsing, `quotad config` and `docs/settings.md`.
+//! [`names`] is the table that drives everything: parsing and `quotad config`.
 
 mod fields;
 mod names;

@@ -1,6 +1,6 @@
 //! The rule of limiting: a check passes only if every enforced limit has room, and is then charged to all of them.
 //!
-//! `counters/lua/decide.lua` is this file in Lua; `tests/lua_model.rs` holds the two together.
+//! `counters/lua/decide.lua` is this file in Lua; scenarios in `tests/it` run both.
 
 use super::cost::Cost;
 use super::decision::{LimitStatus, Violation};

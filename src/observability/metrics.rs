@@ -1,6 +1,6 @@
 //! The service's metrics, as Prometheus reads them. Handles are kept: finding one by its labels costs five times as much.
 //!
-//! No user id ever stands in a label. Names and meanings are listed in `docs/metrics.md`.
+//! No user id ever stands in a label.
 
 use std::collections::HashMap;
 use std::time::Duration;
