@@ -115,6 +115,7 @@ mod tests {
         assert!(!refused(&[("QUOTAD_JWT_SECRET", "hunter2")]).contains("hunter2"));
         assert!(!refused(&[("QUOTAD_ADMIN_KEY", "hunter2")]).contains("hunter2"));
         assert!(!refused(&[("QUOTAD_DATABASE_URL", "mysql://u:hunter2@h/x")]).contains("hunter2"));
+        assert!(!refused(&[("QUOTAD_WEBHOOK_URL", "https://u:hunter2@h/x")]).contains("hunter2"));
     }
 
     #[test]

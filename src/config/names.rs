@@ -76,7 +76,7 @@ pub const NAMES: &[Name] = &[
     own("TRUSTED_PROXIES", "127.0.0.0/8,::1/128", "CIDRs whose forwarding headers are believed, with commas"),
     own("IPV6_PREFIX", "64", "anonymous IPv6 callers are charged by this prefix, 1 to 128"),
     own("FALLBACK_SHARE", "1.0", "part of a limit that an instance grants alone while Redis is away, 0 to 1"),
-    later(own("WEBHOOK_URL", "", "address of quota events")),
+    later(shown(Shown::Url, own("WEBHOOK_URL", "", "address of quota events"))),
     later(shown(Shown::Masked, own("WEBHOOK_SECRET", "", "secret that quota events are signed with"))),
     own("LOG", "info", "log filter, as `info` or `quotad=debug,actix_server=warn`"),
     own("LOG_FORMAT", "text", "text or json"),
