@@ -1,5 +1,8 @@
 //! Tests against the real binary, with real servers beside it.
 
+#[macro_use]
+mod support;
+
+mod access;
 mod errors;
 mod scenarios;
-mod support;
