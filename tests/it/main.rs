@@ -4,5 +4,7 @@
 mod support;
 
 mod access;
+mod admin;
+mod checks;
 mod errors;
 mod scenarios;
