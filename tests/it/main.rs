@@ -7,4 +7,7 @@ mod access;
 mod admin;
 mod checks;
 mod errors;
+mod instances;
+mod redis_away;
+mod restart;
 mod scenarios;
