@@ -164,3 +164,22 @@ on_both! {
         assert!(jiff::Timestamp::now() >= end, "it ended too early");
     }
 }
+
+/// The address that a change came from is the client's, where a trusted proxy says so, and read from the right.
+#[tokio::test]
+async fn forwarding_headers_are_believed_from_trusted_proxies_alone() {
+    for (trusted, forwarded, expected) in [
+        ("127.0.0.0/8", "198.51.100.7", "198.51.100.7"),
+        ("127.0.0.0/8", "192.0.2.1, 198.51.100.7", "198.51.100.7"),
+        ("127.0.0.0/8,198.51.100.0/24", "192.0.2.1, 198.51.100.7", "192.0.2.1"),
+        ("10.0.0.0/8", "198.51.100.7", "127.0.0.1"),
+    ] {
+        let quotad = Start::new().set("TRUSTED_PROXIES", trusted).start().await;
+        let headers = [("x-api-key", ADMIN_KEY), ("x-forwarded-for", forwarded)];
+        let body = Some(json!({"tier": "pro"}));
+        let put = quotad.ask_as(Method::PUT, "/api/v2/admin/users/u", body, &headers).await;
+        assert_eq!(put.status, 200, "{}", put.text);
+        let audit = quotad.get("/api/v2/admin/audit").await;
+        assert_eq!(audit.json["items"][0]["address"], expected, "{forwarded} with {trusted}: {}", audit.text);
+    }
+}

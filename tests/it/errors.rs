@@ -183,3 +183,24 @@ async fn an_unknown_path_is_404_and_another_method_405() {
         assert_problem(&quotad.ask(method, path, None).await, 405);
     }
 }
+
+/// A user id may have any character that is no control character, a slash as well; in a path it is encoded.
+#[tokio::test]
+async fn a_user_id_in_a_path_is_the_one_in_a_body() {
+    let stores = Stores::start(Backend::Embedded);
+    let quotad = service(&stores).await;
+    for (id, path) in [
+        ("a b", "a%20b"),
+        ("a/b", "a%2Fb"),
+        ("a%2Fb", "a%252Fb"),
+        ("a?b#c", "a%3Fb%23c"),
+        ("ä", "%C3%A4"),
+        ("a+b", "a+b"),
+        ("user:x", "user:x"),
+    ] {
+        assert_eq!(quotad.check(json!({"user_id": id, "items": 3})).await.status, 200, "{id}");
+        let quota = quotad.quota(path).await;
+        let known = (quota.json["user_id"].as_str(), quota.json["requests_hour_used"].as_u64());
+        assert_eq!((quota.status, known), (200, (Some(id), Some(3))), "{path}: {}", quota.text);
+    }
+}
