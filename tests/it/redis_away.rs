@@ -30,6 +30,13 @@ async fn answered_by(quotad: &Quotad, expected: &str) -> Duration {
     until(BACK_WITHIN, expected, ask).await.1
 }
 
+/// What Redis itself has charged a user this hour. While the user's shard decides without Redis there is no telling:
+/// shards come back one by one, and until then each shows what it counted alone.
+async fn charged(quotad: &Quotad, user: &str) -> Option<u64> {
+    let answer = quotad.check(json!({"user_id": user, "endpoint": "/ws", "dry_run": true})).await;
+    (answer.json["source"] == "redis").then(|| answer.used("hour"))
+}
+
 /// Callers ask for `u` without a pause while Redis is killed and comes back.
 /// `keeps`: whether it still has its data then.
 async fn killed_under_load(keeps: bool) {
@@ -66,11 +73,9 @@ async fn killed_under_load(keeps: bool) {
     };
     futures_util::future::join(join_all((0..8).map(|_| caller())), script).await;
     let (allowed, by_fallback) = (allowed.into_inner(), by_fallback.into_inner());
-    let charged = async |expected: u64| {
-        let used = quotad.quota("u").await.field("requests_hour_used");
-        if keeps { used == expected } else { (by_fallback..=expected).contains(&used) }
-    };
-    until(BACK_WITHIN, "what was allowed is charged", async || charged(allowed).await.then_some(())).await;
+    let least = if keeps { allowed } else { by_fallback };
+    let settled = async || charged(&quotad, "u").await.filter(|used| (least..=allowed).contains(used));
+    until(BACK_WITHIN, "what was allowed is charged", settled).await;
     let history = quotad.get("/api/v2/admin/quotas/u/history").await;
     assert_eq!(history.json["items"][0]["requests"], allowed);
     until(BACK_WITHIN, "all is well", async || {
@@ -117,7 +122,7 @@ async fn redis_freezes_and_goes_on() {
         redis.cont();
         answered_by(&quotad, "redis").await;
         ask().await;
-        let exact = async || (quotad.quota("u").await.field("requests_hour_used") == allowed).then_some(());
+        let exact = async || charged(&quotad, "u").await.filter(|used| *used == allowed);
         until(BACK_WITHIN, "each is charged once", exact).await;
     })
     .await;
@@ -198,8 +203,8 @@ async fn without_redis_it_starts_says_so_and_heals() {
     redis.start_again();
     answered_by(&quotad, "redis").await;
     until(BACK_WITHIN, "ok", async || (quotad.get("/health").await.json["status"] == "ok").then_some(())).await;
-    let used = async || (quotad.quota("u").await.field("requests_hour_used") == 1).then_some(());
-    until(BACK_WITHIN, "the grant is charged", used).await;
+    let paid = async || charged(&quotad, "u").await.filter(|used| *used == 1);
+    until(BACK_WITHIN, "the grant is charged", paid).await;
 }
 
 /// One check may wait, and a frozen Redis holds it: the others are told to come again.
@@ -221,7 +226,9 @@ async fn a_full_mailbox_is_503_and_recovers() {
     }
     redis.cont();
     answered_by(&quotad, "redis").await;
+    // A place may be given back a moment after its answer was sent, so one refusal in between is no failure to recover.
     for _ in 0..10 {
-        assert_eq!(quotad.check(json!({"user_id": "u"})).await.status, 200);
+        let again = async || (quotad.check(json!({"user_id": "u"})).await.status == 200).then_some(());
+        until(BACK_WITHIN, "checks are taken again", again).await;
     }
 }

@@ -121,7 +121,9 @@ async fn the_first_start_makes_an_admin_key_and_the_next_finds_it() {
 async fn a_stop_under_load_keeps_what_was_answered() {
     in_one_hour(|| async {
         let stores = Stores::start(Backend::Embedded);
-        let settings = [("FREE_TIER_LIMIT_HOUR", "1000000"), ("FREE_TIER_LIMIT_DAY", "1000000")];
+        // One flush a minute: only the stop can have written it.
+        let flush = ("FLUSH_INTERVAL_MS", "60000");
+        let settings = [("FREE_TIER_LIMIT_HOUR", "1000000"), ("FREE_TIER_LIMIT_DAY", "1000000"), flush];
         let quotad = stores.quotad(&settings).await;
         let address = quotad.address().to_owned();
         let caller = async move {
