@@ -1,125 +1,206 @@
-//! Bad requests, bad credentials and bad settings: a clear answer, and nothing charged.
-
-use std::process::Command;
+//! Requests that can't be taken: a clear problem, nothing charged, and nothing told of the inside.
 
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::quotad::{Answer, Backend, Stores};
+use crate::support::answer::Answer;
+use crate::support::quotad::{ADMIN_KEY, Backend, Quotad, Stores};
 
-fn assert_problem(answer: &Answer, status: u16) {
-    assert_eq!(answer.status, status, "{}", answer.json);
-    assert_eq!(answer.header("content-type"), Some("application/problem+json"));
-    for field in ["type", "title", "status", "detail", "error"] {
-        assert!(!answer.json[field].is_null(), "{field} in {}", answer.json);
+const CHECK: &str = "/api/v2/check";
+
+/// Problem details with all five fields, and no word of paths or SQL.
+pub fn assert_problem(answer: &Answer, status: u16) {
+    assert_eq!(answer.status, status, "{}", answer.text);
+    assert_eq!(answer.header("content-type"), Some("application/problem+json"), "{}", answer.text);
+    assert_eq!(answer.json["status"], status, "{}", answer.text);
+    for field in ["type", "title", "detail", "error"] {
+        assert!(answer.json[field].as_str().is_some_and(|text| !text.is_empty()), "{field} in {}", answer.text);
+    }
+    let inside =
+        ["/tmp/", "/root", "/home", "src/", ".rs:", "SELECT", "INSERT", "sqlite", "postgres", "diesel", "panicked"];
+    for word in inside {
+        assert!(!answer.text.contains(word), "{word} in {}", answer.text);
+    }
+}
+
+/// 422 says which field.
+fn assert_invalid(answer: &Answer, field: &str) {
+    assert_problem(answer, 422);
+    let errors = answer.json["errors"].as_array().unwrap_or_else(|| panic!("errors in {}", answer.text));
+    assert!(errors.iter().all(|error| error["message"].is_string()), "{}", answer.text);
+    assert!(errors.iter().any(|error| error["field"] == field), "{field} in {}", answer.text);
+}
+
+async fn service(stores: &Stores) -> Quotad {
+    stores.quotad(&[]).await
+}
+
+#[tokio::test]
+async fn a_field_that_cannot_be_taken_is_422() {
+    let stores = Stores::start(Backend::Embedded);
+    let quotad = service(&stores).await;
+    for items in
+        ["-1", "0", "1.5", "1000001", "9007199254740993", "18446744073709551616", "\"x\"", "null", "true", "[]"]
+    {
+        let body = format!(r#"{{"user_id": "u", "items": {items}}}"#).into_bytes();
+        let body = Some(("application/json", body));
+        let answer = quotad.send(Method::POST, CHECK, body, &[("x-api-key", ADMIN_KEY)]).await;
+        assert_invalid(&answer, "items");
+    }
+    for (body, field) in [
+        (json!({"user_id": "a\nb"}), "user_id"),
+        (json!({"user_id": "a\u{0}"}), "user_id"),
+        (json!({"user_id": "a\u{7f}"}), "user_id"),
+        (json!({"user_id": "a\u{85}"}), "user_id"),
+        (json!({"user_id": "a".repeat(129)}), "user_id"),
+        (json!({"user_id": "ä".repeat(129)}), "user_id"),
+        (json!({"user_id": ""}), "user_id"),
+        (json!({"user_id": 1.5}), "user_id"),
+        (json!({"user_id": ["u"]}), "user_id"),
+        (json!({"ip": "nowhere"}), "ip"),
+        (json!({"ip": "203.0.113.256"}), "ip"),
+        (json!({"ip": ""}), "ip"),
+        (json!({"user_id": "u", "tier": "gold"}), "tier"),
+        (json!({"user_id": "u", "endpoint": "agents"}), "endpoint"),
+        (json!({"user_id": "u", "endpoint": 7}), "endpoint"),
+        (json!({"user_id": "u", "dry_run": "yes"}), "dry_run"),
+    ] {
+        assert_invalid(&quotad.check(body).await, field);
+    }
+    for body in [json!({}), json!({"user_id": "u", "ip": "192.0.2.1"}), json!({"items": 1})] {
+        let answer = quotad.check(body).await;
+        assert_problem(&answer, 422);
+        assert!(answer.json["errors"].is_array(), "{}", answer.text);
+    }
+    for id in ["a".repeat(128), "ä".repeat(128), "a b/c?d:%".to_owned()] {
+        assert_eq!(quotad.check(json!({"user_id": id})).await.status, 200, "{id}");
+    }
+    assert_eq!(quotad.quota("u").await.field("requests_hour_used"), 0, "nothing was charged");
+}
+
+#[tokio::test]
+async fn an_override_that_cannot_be_is_422() {
+    let stores = Stores::start(Backend::Embedded);
+    let quotad = service(&stores).await;
+    for (body, field) in [
+        (json!({"custom_requests_per_hour": -1}), "custom_requests_per_hour"),
+        (json!({"custom_requests_per_hour": 1.5}), "custom_requests_per_hour"),
+        (json!({"custom_requests_per_hour": 1_000_000_000_001_u64}), "custom_requests_per_hour"),
+        (json!({"custom_requests_per_day": "many"}), "custom_requests_per_day"),
+        (json!({"custom_requests_per_day": 5, "expires_at": "2020-01-01T00:00:00Z"}), "expires_at"),
+        (json!({"custom_requests_per_day": 5, "expires_at": "soon"}), "expires_at"),
+        (json!({"custom_requests_per_day": 5, "user_id": "somebody-else"}), "user_id"),
+    ] {
+        assert_invalid(&quotad.put("/api/v2/admin/quotas/u", body).await, field);
+    }
+    for body in [json!({}), json!({"reason": "none"}), json!({"custom_requests_per_hour": null})] {
+        assert_problem(&quotad.put("/api/v2/admin/quotas/u", body).await, 422);
+    }
+    let unknown = quotad.put("/api/v2/admin/quotas/u", json!({"custom_requests_per_month": 5})).await;
+    assert_problem(&unknown, 400);
+    assert_eq!(quotad.quota("u").await.json["override"], Value::Null);
+    for most in [0, 1_000_000_000_000_u64] {
+        let put = quotad.put("/api/v2/admin/quotas/u", json!({"custom_requests_per_hour": most})).await;
+        assert_eq!((put.status, put.field("requests_hour_limit")), (200, most), "{}", put.text);
     }
 }
 
 #[tokio::test]
-async fn bad_requests_are_problems() {
+async fn other_admin_requests_that_cannot_be_are_refused() {
     let stores = Stores::start(Backend::Embedded);
-    let quotad = stores.quotad(&[]).await;
-    for (body, status) in [
-        (json!({"user_id": "u", "color": 1}), 400),
-        (json!({"user_id": "u", "ip": "1.2.3.4"}), 422),
-        (json!({}), 422),
-        (json!({"user_id": "a\nb"}), 422),
-        (json!({"user_id": "a".repeat(129)}), 422),
-        (json!({"user_id": "u", "items": -1}), 422),
-        (json!({"user_id": "u", "items": 0}), 422),
-        (json!({"user_id": "u", "items": 1.5}), 422),
-        (json!({"user_id": "u", "items": 9_007_199_254_740_993_u64}), 422),
-        (json!({"user_id": "u", "items": "x"}), 422),
-        (json!({"user_id": "u", "items": null}), 422),
-        (json!({"user_id": "u", "tier": "gold"}), 422),
-        (json!({"user_id": "u", "endpoint": "agents"}), 422),
-        (json!({"ip": "nowhere"}), 422),
-        (json!({"user_id": "u", "lease": "request"}), 422),
+    let quotad = service(&stores).await;
+    let long = "a".repeat(129);
+    for (method, path, body, status) in [
+        (Method::GET, format!("/api/v2/admin/quotas/{long}"), None, 422),
+        (Method::GET, "/api/v2/admin/quotas/a%0Ab".to_owned(), None, 422),
+        (Method::GET, "/api/v2/admin/ips/nowhere".to_owned(), None, 422),
+        (Method::DELETE, "/api/v2/admin/quotas/nobody".to_owned(), None, 404),
+        (Method::PUT, "/api/v2/admin/users/u".to_owned(), Some(json!({"tier": "gold"})), 422),
+        (Method::PUT, "/api/v2/admin/users/u".to_owned(), Some(json!({"color": 1})), 400),
+        (Method::GET, "/api/v2/admin/tiers/gold".to_owned(), None, 404),
+        (Method::POST, "/api/v2/admin/quotas/u/reset".to_owned(), Some(json!({"limits": ["minute"]})), 422),
+        (Method::POST, "/api/v2/admin/keys".to_owned(), Some(json!({"name": "k", "role": "owner"})), 422),
+        (Method::POST, "/api/v2/admin/keys".to_owned(), Some(json!({"role": "user"})), 422),
+        (Method::DELETE, "/api/v2/admin/keys/0000000000000000".to_owned(), None, 404),
+        (Method::GET, "/api/v2/admin/quotas/u/history?granularity=week".to_owned(), None, 422),
+        (Method::GET, "/api/v2/admin/quotas/u/history?from=yesterday".to_owned(), None, 422),
+        (Method::GET, "/api/v2/admin/quotas/u/history?format=xml".to_owned(), None, 422),
+        (Method::GET, "/api/v2/admin/quotas/usage?period=year".to_owned(), None, 422),
+        (Method::GET, "/api/v2/admin/quotas/usage?top=0".to_owned(), None, 422),
     ] {
-        let answer = quotad.check(body.clone()).await;
+        let answer = quotad.ask(method.clone(), &path, body).await;
+        assert_eq!(answer.status, status, "{method} {path}: {}", answer.text);
         assert_problem(&answer, status);
-        assert_eq!(answer.json["errors"].is_array(), status == 422, "{body}");
     }
-    let path = "/api/v2/check";
-    let big = format!("{{\"user_id\": \"{}\"}}", "a".repeat(1 << 20)).into_bytes();
-    for (kind, body, status) in [
-        ("application/json", b"{".to_vec(), 400),
-        ("application/json", br#"{"user_id": "u", "items": 18446744073709551616}"#.to_vec(), 422),
-        ("application/json", [b"[".repeat(10_000), b"]".repeat(10_000)].concat(), 400),
-        ("application/json", big, 413),
-        ("text/plain", b"{}".to_vec(), 415),
-    ] {
-        assert_problem(&quotad.post_text(path, kind, body).await, status);
-    }
-    assert_problem(&quotad.get("/nowhere").await, 404);
-    assert_problem(&quotad.get(path).await, 405);
-    assert_eq!(quotad.get("/api/v2/admin/quotas/u").await.json["requests_hour_used"], 0);
 }
 
 #[tokio::test]
-async fn each_role_may_what_the_contract_says_and_no_more() {
+async fn what_is_no_json_or_too_large_is_said_to_be() {
     let stores = Stores::start(Backend::Embedded);
-    let quotad = stores.quotad(&[]).await;
-    let mut keys = Vec::new();
-    for role in ["user", "service", "admin"] {
-        let made = quotad
-            .ask(Method::POST, "/api/v2/admin/keys", Some(json!({"name": role, "role": role, "user_id": "me"})))
-            .await;
-        assert_eq!(made.status, 201);
-        keys.push(made.json["key"].as_str().expect("a key").to_owned());
-    }
-    keys.extend(["".to_owned(), "qd_0000000000000000_wrong".to_owned()]);
-    let check = Some(json!({"user_id": "u"}));
-    for (method, path, body, statuses) in [
-        (Method::POST, "/api/v2/check", check, [403, 200, 200, 401, 401]),
-        (Method::GET, "/api/v2/users/me/quota", None, [200, 200, 200, 401, 401]),
-        (Method::GET, "/api/v2/admin/quotas/u", None, [403, 403, 200, 401, 401]),
-        (Method::GET, "/api/v2/admin/quotas/usage", None, [403, 403, 200, 401, 401]),
-        (Method::GET, "/api/v2/admin/keys", None, [403, 403, 200, 401, 401]),
-        (Method::GET, "/api/v2/admin/audit", None, [403, 403, 200, 401, 401]),
-        (Method::GET, "/health", None, [200; 5]),
+    let quotad = service(&stores).await;
+    let big = format!(r#"{{"user_id": "{}"}}"#, "a".repeat(1 << 20)).into_bytes();
+    for (what, kind, body, status) in [
+        ("half an object", "application/json", b"{".to_vec(), 400),
+        ("nothing", "application/json", Vec::new(), 400),
+        ("two values", "application/json", br#"{"user_id": "u"} {}"#.to_vec(), 400),
+        ("an unknown field", "application/json", br#"{"user_id": "u", "color": 1}"#.to_vec(), 400),
+        ("no UTF-8", "application/json", b"{\"user_id\": \"\xff\"}".to_vec(), 400),
+        ("very deep", "application/json", [b"[".repeat(10_000), b"]".repeat(10_000)].concat(), 400),
+        ("a megabyte", "application/json", big, 413),
+        ("called text", "text/plain", br#"{"user_id": "u"}"#.to_vec(), 415),
+        ("called a form", "application/x-www-form-urlencoded", b"user_id=u".to_vec(), 415),
     ] {
-        for (key, status) in keys.iter().zip(statuses) {
-            let headers: &[(&str, &str)] = if key.is_empty() { &[] } else { &[("x-api-key", key)] };
-            let answer = quotad.ask_as(method.clone(), path, body.clone(), headers).await;
-            assert_eq!(answer.status, status, "{path} {key}");
+        for path in [CHECK, "/api/v2/check/batch"] {
+            let answer = quotad.send(Method::POST, path, Some((kind, body.clone())), &[("x-api-key", ADMIN_KEY)]).await;
+            assert_eq!(answer.status, status, "{what} to {path}: {}", answer.text);
+            assert_problem(&answer, status);
         }
     }
-}
-
-fn run(vars: &[(&str, &str)], arguments: &[&str]) -> (bool, String, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_quotad"))
-        .env_clear()
-        .envs(vars.iter().copied())
-        .args(arguments)
-        .output()
-        .expect("the binary runs");
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    (output.status.success(), text(&output.stdout), text(&output.stderr))
+    let charset = Some(("application/json; charset=utf-8", br#"{"user_id": "v"}"#.to_vec()));
+    assert_eq!(quotad.send(Method::POST, CHECK, charset, &[("x-api-key", ADMIN_KEY)]).await.status, 200);
+    let too_many: Vec<Value> = (0..1001).map(|_| json!({"user_id": "u"})).collect();
+    for checks in [Vec::new(), too_many] {
+        assert_invalid(&quotad.post("/api/v2/check/batch", json!({ "checks": checks })).await, "checks");
+    }
+    assert_eq!(quotad.quota("u").await.field("requests_hour_used"), 0, "nothing was charged");
 }
 
 #[tokio::test]
-async fn a_token_from_the_command_line_opens_ones_own_quota() {
+async fn an_unknown_path_is_404_and_another_method_405() {
     let stores = Stores::start(Backend::Embedded);
-    let quotad = stores.quotad(&[]).await;
-    let secret = [("QUOTAD_JWT_SECRET", crate::support::quotad::JWT_SECRET)];
-    let (signed, token, _) = run(&secret, &["token", "--sub", "42", "--tier", "pro"]);
-    assert!(signed);
-    let bearer = format!("Bearer {}", token.trim());
-    let answer = quotad.ask_as(Method::GET, "/api/v2/users/me/quota", None, &[("authorization", &bearer)]).await;
-    assert_eq!((answer.status, answer.json["tier"].as_str()), (200, Some("pro")));
-    assert_eq!(answer.json["user_id"], Value::from("42"));
-    let forged = format!("{}x", bearer);
-    let refused = quotad.ask_as(Method::GET, "/api/v2/users/me/quota", None, &[("authorization", &forged)]).await;
-    assert_problem(&refused, 401);
+    let quotad = service(&stores).await;
+    for path in ["/nowhere", "/api/v2", "/api/v2/check/", "/api/v1/check", "/api/v2/admin/quotas/u/reset/more"] {
+        assert_problem(&quotad.get(path).await, 404);
+    }
+    for (method, path) in [
+        (Method::GET, CHECK),
+        (Method::DELETE, "/api/v2/check/batch"),
+        (Method::POST, "/api/v2/users/me/quota"),
+        (Method::POST, "/api/v2/admin/quotas/u"),
+        (Method::GET, "/api/v2/admin/quotas/u/reset"),
+        (Method::POST, "/health"),
+    ] {
+        assert_problem(&quotad.ask(method, path, None).await, 405);
+    }
 }
 
-#[test]
-fn a_bad_setting_stops_the_start_with_one_line() {
-    let (started, _, line) = run(&[("QUOTAD_SHARDS", "0")], &[]);
-    assert!(!started);
-    assert_eq!(line.lines().count(), 1, "{line}");
-    assert!(line.contains("QUOTAD_SHARDS=0") && line.contains("1 to 1024"), "{line}");
-    let (shown, settings, _) = run(&[("QUOTAD_JWT_SECRET", "hunter2hunter2hunter2hunter2hunter2")], &["config"]);
-    assert!(shown && settings.contains("QUOTAD_JWT_SECRET=***") && !settings.contains("hunter2"), "{settings}");
+/// A user id may have any character that is no control character, a slash as well; in a path it is encoded.
+#[tokio::test]
+async fn a_user_id_in_a_path_is_the_one_in_a_body() {
+    let stores = Stores::start(Backend::Embedded);
+    let quotad = service(&stores).await;
+    for (id, path) in [
+        ("a b", "a%20b"),
+        ("a/b", "a%2Fb"),
+        ("a%2Fb", "a%252Fb"),
+        ("a?b#c", "a%3Fb%23c"),
+        ("ä", "%C3%A4"),
+        ("a+b", "a+b"),
+        ("user:x", "user:x"),
+    ] {
+        assert_eq!(quotad.check(json!({"user_id": id, "items": 3})).await.status, 200, "{id}");
+        let quota = quotad.quota(path).await;
+        let known = (quota.json["user_id"].as_str(), quota.json["requests_hour_used"].as_u64());
+        assert_eq!((quota.status, known), (200, (Some(id), Some(3))), "{path}: {}", quota.text);
+    }
 }

@@ -1,5 +1,15 @@
 //! Tests against the real binary, with real servers beside it.
 
-mod errors;
-mod scenarios;
+#[macro_use]
 mod support;
+
+mod access;
+mod admin;
+mod checks;
+mod cli;
+mod errors;
+mod instances;
+mod redis_away;
+mod restart;
+mod scenarios;
+mod settings;

@@ -1,6 +1,58 @@
 //! What the tests stand on. Not every test uses every part.
 #![allow(dead_code)]
 
+pub mod answer;
 pub mod postgres_server;
 pub mod quotad;
 pub mod redis_server;
+
+use std::panic::{AssertUnwindSafe, resume_unwind};
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt;
+
+/// Makes two tests of each scenario: `<name>::embedded` and `<name>::with_redis_and_postgres`.
+macro_rules! on_both {
+    ($($(#[$doc:meta])* async fn $name:ident($backend:ident: Backend) $body:block)+) => {
+        $($(#[$doc])* mod $name {
+            use super::*;
+
+            async fn scenario($backend: Backend) $body
+
+            #[tokio::test]
+            async fn embedded() {
+                crate::support::in_one_hour(|| scenario(Backend::Embedded)).await;
+            }
+
+            #[tokio::test]
+            async fn with_redis_and_postgres() {
+                crate::support::in_one_hour(|| scenario(Backend::RedisAndPostgres)).await;
+            }
+        })+
+    };
+}
+
+/// Runs a scenario, and once more where it failed while the hour turned: the windows began anew under it.
+pub async fn in_one_hour<F: Future<Output = ()>>(scenario: impl Fn() -> F) {
+    let hour = || jiff::Timestamp::now().as_second().div_euclid(3600);
+    loop {
+        let begun = hour();
+        match AssertUnwindSafe(scenario()).catch_unwind().await {
+            Ok(()) => return,
+            Err(_) if hour() != begun => {}
+            Err(failure) => resume_unwind(failure),
+        }
+    }
+}
+
+/// Asks again and again until there is an answer, and says how long that took. Panics when `within` has passed.
+pub async fn until<T>(within: Duration, what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> (T, Duration) {
+    let begun = Instant::now();
+    loop {
+        if let Some(answer) = ask().await {
+            return (answer, begun.elapsed());
+        }
+        assert!(begun.elapsed() < within, "{what}: not within {within:?}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}

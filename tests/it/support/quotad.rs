@@ -1,107 +1,168 @@
 //! The service as a process: its own folder, a free port, and nothing of this machine's environment.
 
+use std::collections::{BTreeMap, HashSet};
 use std::net::{Ipv4Addr, TcpListener};
-use std::process::{Child, Command, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
 use reqwest::{Client, Method};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use super::answer::{Answer, token};
 use super::postgres_server;
 use super::redis_server::RedisServer;
 
 const START_WITHIN: Duration = Duration::from_secs(20);
+const STOP_WITHIN: Duration = Duration::from_secs(10);
 pub const ADMIN_KEY: &str = "an-admin-key-for-tests-of-enough-characters";
 pub const JWT_SECRET: &str = "a-secret-for-tests-of-enough-characters";
 
-/// An answer of the service.
-#[derive(Debug)]
-pub struct Answer {
-    pub status: u16,
-    pub headers: reqwest::header::HeaderMap,
-    pub json: Value,
-}
-
-impl Answer {
-    pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.get(name).and_then(|value| value.to_str().ok())
-    }
-}
-
 /// Where counters and books are kept.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Backend {
     Embedded,
     RedisAndPostgres,
 }
 
-/// The servers that one test's service uses.
+/// The servers that one test's services use.
 pub struct Stores {
     pub redis: Option<RedisServer>,
-    vars: Vec<(String, String)>,
+    postgres: Option<String>,
     folder: TempDir,
 }
 
 impl Stores {
     pub fn start(backend: Backend) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let mut stores = Self { redis: None, vars: Vec::new(), folder };
-        if backend == Backend::RedisAndPostgres {
-            let redis = RedisServer::start();
-            stores.vars.push(("QUOTAD_REDIS_URL".into(), redis.url()));
-            stores.vars.push(("QUOTAD_DATABASE_URL".into(), postgres_server::database()));
-            stores.redis = Some(redis);
+        let shared = backend == Backend::RedisAndPostgres;
+        Self {
+            redis: shared.then(RedisServer::start),
+            postgres: shared.then(postgres_server::database),
+            folder: tempfile::tempdir().expect("a folder"),
         }
-        stores
     }
 
-    /// Starts the service on these stores, with settings on top.
+    pub fn redis(&mut self) -> &mut RedisServer {
+        self.redis.as_mut().expect("this backend has a Redis")
+    }
+
+    /// A service on these stores. Embedded ones share the folder; the others have nothing in common but the servers.
+    pub fn service(&self) -> Start {
+        match (&self.redis, &self.postgres) {
+            (Some(redis), Some(url)) => Start::new().redis(redis).postgres(url),
+            _ => Start::new().folder(self.folder.path()),
+        }
+    }
+
+    /// Starts a service on these stores, with settings on top.
     pub async fn quotad(&self, settings: &[(&str, &str)]) -> Quotad {
-        let own = settings.iter().map(|(name, value)| (format!("QUOTAD_{name}"), (*value).to_owned()));
-        let vars: Vec<_> = self.vars.iter().cloned().chain(own).collect();
+        settings.iter().fold(self.service(), |start, (name, value)| start.set(name, value)).start().await
+    }
+}
+
+/// What a service is started with.
+#[derive(Clone)]
+pub struct Start {
+    vars: BTreeMap<String, String>,
+    folder: Option<PathBuf>,
+}
+
+impl Start {
+    pub fn new() -> Self {
+        let start = Self { vars: BTreeMap::new(), folder: None };
+        let start = start.set("ADMIN_KEY", ADMIN_KEY).set("JWT_SECRET", JWT_SECRET);
+        start.set("SHARDS", "2").set("WORKERS", "2").set("FLUSH_INTERVAL_MS", "50")
+    }
+
+    /// A setting, without its prefix.
+    pub fn set(self, name: &str, value: &str) -> Self {
+        self.env(&format!("QUOTAD_{name}"), value)
+    }
+
+    /// A variable by its whole name.
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.vars.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    pub fn unset(mut self, name: &str) -> Self {
+        self.vars.remove(&format!("QUOTAD_{name}"));
+        self
+    }
+
+    /// With a deadline that a busy machine keeps; tests of the deadline set their own.
+    pub fn redis(self, server: &RedisServer) -> Self {
+        self.set("REDIS_URL", &server.url()).set("REDIS_DEADLINE_MS", "3000")
+    }
+
+    pub fn postgres(self, url: &str) -> Self {
+        self.set("DATABASE_URL", url)
+    }
+
+    pub fn folder(mut self, folder: &Path) -> Self {
+        self.folder = Some(folder.to_owned());
+        self
+    }
+
+    /// Runs another command than `serve`, to its end.
+    pub fn run(&self, arguments: &[&str]) -> Output {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut command = self.command(self.folder.as_deref().unwrap_or(folder.path()));
+        command.args(arguments).output().expect("the binary runs")
+    }
+
+    /// Starts the service and waits until it is ready. A port that somebody else took is tried for again.
+    pub async fn start(&self) -> Quotad {
         for _ in 0..3 {
-            let mut quotad = Quotad::spawn(&vars, self.folder.path());
+            let mut quotad = Quotad::spawn(self);
             if quotad.is_ready().await {
                 return quotad;
             }
+            assert!(quotad.log().contains("cannot listen"), "quotad did not start:\n{}", quotad.log());
         }
-        panic!("quotad did not start");
+        panic!("no port could be had");
+    }
+
+    fn command(&self, folder: &Path) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_quotad"));
+        command.env_clear().env("QUOTAD_DATA_DIR", folder).envs(&self.vars).stdin(Stdio::null());
+        command
     }
 }
 
+/// A running service. It is killed when dropped; if the test has failed by then, what it printed is shown.
 pub struct Quotad {
     child: Child,
-    base: String,
+    address: String,
     client: Client,
+    own: TempDir,
+    data: PathBuf,
 }
 
 impl Quotad {
-    fn spawn(vars: &[(String, String)], folder: &std::path::Path) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-        let address = listener.local_addr().expect("its address");
-        drop(listener);
-        let child = Command::new(env!("CARGO_BIN_EXE_quotad"))
-            .env_clear()
-            .env("QUOTAD_LISTEN", address.to_string())
-            .env("QUOTAD_DATA_DIR", folder)
-            .env("QUOTAD_ADMIN_KEY", ADMIN_KEY)
-            .env("QUOTAD_JWT_SECRET", JWT_SECRET)
-            .env("QUOTAD_SHARDS", "2")
-            .env("QUOTAD_FLUSH_INTERVAL_MS", "50")
-            .envs(vars.iter().cloned())
-            .stdout(Stdio::null())
+    fn spawn(start: &Start) -> Self {
+        let own = tempfile::tempdir().expect("a folder");
+        let data = start.folder.clone().unwrap_or_else(|| own.path().join("data"));
+        let address = format!("127.0.0.1:{}", free_port());
+        let output = std::fs::File::create(own.path().join("output")).expect("a file");
+        let child = start
+            .command(&data)
+            .env("QUOTAD_LISTEN", &address)
+            .stdout(output.try_clone().expect("the same file"))
+            .stderr(output)
             .spawn()
             .expect("the binary starts");
-        Self { child, base: format!("http://{address}"), client: Client::new() }
+        let client = Client::builder().timeout(Duration::from_secs(30)).build().expect("a client");
+        Self { child, address, client, own, data }
     }
 
     async fn is_ready(&mut self) -> bool {
         let begun = Instant::now();
         while begun.elapsed() < START_WITHIN && matches!(self.child.try_wait(), Ok(None)) {
-            if let Ok(answer) = self.client.get(format!("{}/health/ready", self.base)).send().await
-                && answer.status() == 200
-            {
+            let ready = self.client.get(format!("http://{}/health/ready", self.address)).send().await;
+            if ready.is_ok_and(|answer| answer.status() == 200) {
                 return true;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -109,11 +170,33 @@ impl Quotad {
         false
     }
 
-    /// SIGTERM, and the exit code.
-    pub fn stop(mut self) -> Option<i32> {
-        let status = Command::new("/bin/kill").args(["-TERM", &self.child.id().to_string()]).status();
-        assert!(status.is_ok_and(|status| status.success()));
-        self.child.wait().expect("it ends").code()
+    /// `127.0.0.1:PORT`
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    pub fn data_dir(&self) -> &Path {
+        &self.data
+    }
+
+    /// All that it has printed so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.own.path().join("output")).unwrap_or_default()
+    }
+
+    /// SIGTERM: it must end with 0 within ten seconds.
+    pub fn stop(mut self) {
+        let id = self.child.id().to_string();
+        assert!(Command::new("/bin/kill").args(["-TERM", &id]).status().is_ok_and(|status| status.success()));
+        let begun = Instant::now();
+        let status = loop {
+            if let Some(status) = self.child.try_wait().expect("a status") {
+                break status;
+            }
+            assert!(begun.elapsed() < STOP_WITHIN, "it does not stop");
+            std::thread::sleep(Duration::from_millis(5));
+        };
+        assert_eq!(status.code(), Some(0));
     }
 
     /// SIGKILL.
@@ -122,41 +205,66 @@ impl Quotad {
         self.child.wait().expect("it ends");
     }
 
+    /// A request with the given headers and no other credential.
+    pub async fn ask_as(&self, method: Method, path: &str, body: Option<Value>, headers: &[(&str, &str)]) -> Answer {
+        let bytes = body.map(|body| ("application/json", body.to_string().into_bytes()));
+        self.send(method, path, bytes, headers).await
+    }
+
     /// A request with the admin key.
     pub async fn ask(&self, method: Method, path: &str, body: Option<Value>) -> Answer {
         self.ask_as(method, path, body, &[("x-api-key", ADMIN_KEY)]).await
     }
 
-    pub async fn ask_as(&self, method: Method, path: &str, body: Option<Value>, headers: &[(&str, &str)]) -> Answer {
-        let mut request = self.client.request(method, format!("{}{path}", self.base));
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        if let Some(body) = body {
-            request = request.json(&body);
-        }
-        Self::read(request).await
-    }
-
-    /// A body as it is, called JSON.
-    pub async fn post_text(&self, path: &str, kind: &str, text: Vec<u8>) -> Answer {
-        let request = self.client.post(format!("{}{path}", self.base)).header("x-api-key", ADMIN_KEY);
-        Self::read(request.header("content-type", kind).body(text)).await
-    }
-
-    async fn read(request: reqwest::RequestBuilder) -> Answer {
-        let answer = request.send().await.expect("an answer");
-        let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
-        let bytes = answer.bytes().await.expect("a body");
-        Answer { status, headers, json: serde_json::from_slice(&bytes).unwrap_or(Value::Null) }
+    /// A request with a token made of these claims; `exp` is an hour away where they have none.
+    pub async fn ask_with(&self, claims: Value, method: Method, path: &str, body: Option<Value>) -> Answer {
+        self.ask_as(method, path, body, &[("authorization", &format!("Bearer {}", token(claims)))]).await
     }
 
     pub async fn check(&self, body: Value) -> Answer {
-        self.ask(Method::POST, "/api/v2/check", Some(body)).await
+        self.post("/api/v2/check", body).await
     }
 
     pub async fn get(&self, path: &str) -> Answer {
         self.ask(Method::GET, path, None).await
+    }
+
+    pub async fn put(&self, path: &str, body: Value) -> Answer {
+        self.ask(Method::PUT, path, Some(body)).await
+    }
+
+    pub async fn post(&self, path: &str, body: Value) -> Answer {
+        self.ask(Method::POST, path, Some(body)).await
+    }
+
+    pub async fn delete(&self, path: &str) -> Answer {
+        self.ask(Method::DELETE, path, None).await
+    }
+
+    /// A user's quota, as an admin sees it.
+    pub async fn quota(&self, user: &str) -> Answer {
+        self.get(&format!("/api/v2/admin/quotas/{user}")).await
+    }
+
+    /// Any bytes, called what the test calls them.
+    pub async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<(&str, Vec<u8>)>,
+        headers: &[(&str, &str)],
+    ) -> Answer {
+        let request = self.client.request(method, format!("http://{}{path}", self.address));
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+        let request = match body {
+            Some((kind, bytes)) => request.header("content-type", kind).body(bytes),
+            None => request,
+        };
+        let answer = request.send().await.unwrap_or_else(|error| panic!("no answer to {path}: {error:?}"));
+        let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
+        let text = answer.text().await.expect("a body");
+        let json = serde_json::from_str(&text).unwrap_or(Value::Null);
+        Answer { status, headers, text, json }
     }
 }
 
@@ -164,5 +272,20 @@ impl Drop for Quotad {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if std::thread::panicking() {
+            println!("--- quotad at {} printed:\n{}---", self.address, self.log());
+        }
+    }
+}
+
+/// A port that is free now and was given to no other test of this process.
+fn free_port() -> u16 {
+    static GIVEN: LazyLock<Mutex<HashSet<u16>>> = LazyLock::new(Mutex::default);
+    loop {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+        let port = listener.local_addr().expect("its address").port();
+        if GIVEN.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(port) {
+            return port;
+        }
     }
 }

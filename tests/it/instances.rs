@@ -1,0 +1,104 @@
+//! Several instances on the same servers: one limit, and one set of rulings.
+
+use std::time::Duration;
+
+use futures_util::future::{join, join_all};
+use serde_json::json;
+
+use crate::support::quotad::{Backend, Quotad, Start, Stores};
+use crate::support::{in_one_hour, postgres_server, until};
+
+/// A change made on one instance holds on every other within a second; the rest is for a busy machine.
+const WITHIN: Duration = Duration::from_millis(1500);
+
+#[tokio::test]
+async fn two_instances_share_a_limit_exactly() {
+    in_one_hour(|| async {
+        let stores = Stores::start(Backend::RedisAndPostgres);
+        let settings = [("FREE_TIER_LIMIT_HOUR", "1000"), ("FREE_TIER_LIMIT_DAY", "5000")];
+        let (one, other) = join(stores.quotad(&settings), stores.quotad(&settings)).await;
+        let caller = async |number: usize| {
+            let mut allowed = 0;
+            for turn in 0..20 {
+                let quotad = if (number + turn).is_multiple_of(2) { &one } else { &other };
+                let answer = quotad.check(json!({"user_id": "hot"})).await;
+                assert!([200, 429].contains(&answer.status), "{}", answer.text);
+                allowed += u32::from(answer.status == 200);
+            }
+            allowed
+        };
+        let allowed: u32 = join_all((0..64).map(&caller)).await.into_iter().sum();
+        assert_eq!(allowed, 1000);
+        for quotad in [&one, &other] {
+            assert_eq!(quotad.quota("hot").await.field("requests_hour_used"), 1000);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_ruled_on_one_instance_holds_on_the_other() {
+    in_one_hour(|| async {
+        let stores = Stores::start(Backend::RedisAndPostgres);
+        let (one, other) = join(stores.quotad(&[]), stores.quotad(&[])).await;
+        let limit = async |quotad: &Quotad| quotad.check(json!({"user_id": "u"})).await.limit("hour")["limit"].as_u64();
+        assert_eq!(limit(&other).await, Some(100), "the other remembers the user now");
+        let holds = async |what: &str, expected: u64| {
+            let ((), after) = until(WITHIN, what, async || (limit(&other).await == Some(expected)).then_some(())).await;
+            println!("{what}: {} ms", after.as_millis());
+        };
+        one.put("/api/v2/admin/quotas/u", json!({"custom_requests_per_hour": 500})).await;
+        assert_eq!(limit(&one).await, Some(500), "at once where it was set");
+        holds("an override", 500).await;
+        one.delete("/api/v2/admin/quotas/u").await;
+        holds("its end", 100).await;
+        one.put("/api/v2/admin/users/u", json!({"tier": "pro"})).await;
+        holds("a tier", 1000).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_key_made_or_revoked_on_one_instance_is_so_on_the_other() {
+    let stores = Stores::start(Backend::RedisAndPostgres);
+    let (one, other) = join(stores.quotad(&[]), stores.quotad(&[])).await;
+    let made = one.post("/api/v2/admin/keys", json!({"name": "k", "role": "service"})).await;
+    let key = made.json["key"].as_str().expect("a key");
+    let status = async || {
+        let body = Some(json!({"user_id": "u"}));
+        other.ask_as(reqwest::Method::POST, "/api/v2/check", body, &[("x-api-key", key)]).await.status
+    };
+    until(WITHIN, "a key", async || (status().await == 200).then_some(())).await;
+    let id = made.json["id"].as_str().expect("an id");
+    assert_eq!(one.delete(&format!("/api/v2/admin/keys/{id}")).await.status, 204);
+    until(WITHIN, "its end", async || (status().await == 401).then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_reset_on_one_instance_lets_through_on_the_other() {
+    in_one_hour(|| async {
+        let stores = Stores::start(Backend::RedisAndPostgres);
+        let settings = [("FREE_TIER_LIMIT_HOUR", "2")];
+        let (one, other) = join(stores.quotad(&settings), stores.quotad(&settings)).await;
+        for expected in [200, 200, 429] {
+            assert_eq!(other.check(json!({"user_id": "u"})).await.status, expected);
+        }
+        assert_eq!(one.ask(reqwest::Method::POST, "/api/v2/admin/quotas/u/reset", None).await.status, 200);
+        let status = async || other.check(json!({"user_id": "u"})).await.status;
+        until(WITHIN, "the reset", async || (status().await == 200).then_some(())).await;
+    })
+    .await;
+}
+
+/// Both find no table: one makes them, the other waits for it.
+#[tokio::test]
+async fn two_instances_start_at_once_on_one_new_database() {
+    let url = postgres_server::empty_database();
+    let start = Start::new().postgres(&url);
+    let (one, other) = join(start.start(), start.start()).await;
+    assert_eq!(one.put("/api/v2/admin/users/u", json!({"tier": "pro"})).await.status, 200);
+    let known = other.get("/api/v2/admin/users/u").await;
+    assert_eq!((known.status, known.json["tier"].as_str()), (200, Some("pro")), "{}", known.text);
+    one.stop();
+    other.stop();
+}
