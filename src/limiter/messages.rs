@@ -21,9 +21,9 @@ pub struct Permit(Arc<AtomicUsize>);
 impl Permit {
     /// `None` where `bound` checks wait already.
     pub fn take(queued: &Arc<AtomicUsize>, bound: usize) -> Option<Self> {
-        let before = queued.fetch_add(1, Ordering::Relaxed);
-        let permit = Self(Arc::clone(queued));
-        (before < bound).then_some(permit)
+        let take = |waiting: usize| (waiting < bound).then(|| waiting.saturating_add(1));
+        queued.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).ok()?;
+        Some(Self(Arc::clone(queued)))
     }
 }
 
@@ -50,6 +50,8 @@ pub struct Job {
 
 impl Job {
     pub fn refuse(self, error: LimiterError) {
+        // The place is free before the caller can ask again.
+        drop(self.permit);
         match self.reply {
             Reply::Decision(sender) => drop(sender.send(Err(error))),
             Reply::Status(sender) => drop(sender.send(Err(error))),

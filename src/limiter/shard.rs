@@ -201,6 +201,8 @@ impl Ledger {
             self.usage.record(&job.check, &decision);
             self.counted.count(&self.metrics, &decision);
         }
+        // The place is free before the caller can ask again.
+        drop(job.permit);
         // Where the caller has left there is nobody to tell; what was charged stays charged.
         match job.reply {
             Reply::Decision(sender) => drop(sender.send(Ok(decision))),
