@@ -130,7 +130,7 @@ impl RedisCounters {
         let mut outcomes = Vec::with_capacity(batches.len());
         for (id, subjects) in batches {
             let Some(first) = subjects.first() else { continue };
-            let kept = self.link.command(vec![b"GET".to_vec(), self.keys.batch(*id, &first.subject)]).await?;
+            let kept = self.link.command(&[b"GET".to_vec(), self.keys.batch(*id, &first.subject)]).await?;
             outcomes.push(match kept {
                 Some(answer) => Some(codec::decode_answer(&answer, subjects)?),
                 None => None,
@@ -159,7 +159,7 @@ impl RedisCounters {
     /// How long a `PING` takes.
     pub async fn ping(&self) -> Result<Duration, RedisError> {
         let watch = Stopwatch::start();
-        self.link.command(vec![b"PING".to_vec()]).await?;
+        self.link.command(&[b"PING".to_vec()]).await?;
         Ok(watch.elapsed())
     }
 }

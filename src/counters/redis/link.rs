@@ -12,7 +12,7 @@ pub trait Link: fmt::Debug {
     /// Sends one command, its name first. The answer is a bulk string, or the text of a status or number; `None` is nil.
     ///
     /// Never resends: where the line breaks after sending, the error says that the command may have been applied.
-    fn command(&self, parts: Vec<Vec<u8>>) -> Answer<'_>;
+    fn command<'a>(&'a self, parts: &'a [Vec<u8>]) -> Answer<'a>;
 }
 
 #[derive(Debug, thiserror::Error)]

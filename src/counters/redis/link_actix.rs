@@ -18,8 +18,8 @@ impl ActixLink {
 }
 
 impl Link for ActixLink {
-    fn command(&self, parts: Vec<Vec<u8>>) -> Answer<'_> {
-        let command = Command(RespValue::Array(parts.into_iter().map(RespValue::BulkString).collect()));
+    fn command<'a>(&'a self, parts: &'a [Vec<u8>]) -> Answer<'a> {
+        let command = Command(RespValue::Array(parts.iter().cloned().map(RespValue::BulkString).collect()));
         let sent = self.0.send(command);
         Box::pin(async move {
             match sent.await {

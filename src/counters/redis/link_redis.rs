@@ -94,17 +94,17 @@ impl RedisLink {
 }
 
 impl Link for RedisLink {
-    fn command(&self, parts: Vec<Vec<u8>>) -> Answer<'_> {
+    fn command<'a>(&'a self, parts: &'a [Vec<u8>]) -> Answer<'a> {
         Box::pin(async move {
             let (mut connection, generation) = self.connection().await?;
             let mut command = redis::Cmd::with_capacity(parts.len(), parts.iter().map(Vec::len).sum());
-            for part in &parts {
+            for part in parts {
                 command.arg(part);
             }
             match connection.send_packed_command(&command).await {
                 Ok(value) => text_of(value),
                 Err(error) => match error.code() {
-                    Some(_) => Err(LinkError::from_reply(error.to_string_with_code())),
+                    Some(code) => Err(LinkError::from_reply(format!("{code} {}", error.detail().unwrap_or_default()))),
                     None => {
                         self.throw_away(generation);
                         Err(LinkError::Broken(error.to_string()))
@@ -112,16 +112,6 @@ impl Link for RedisLink {
                 },
             }
         })
-    }
-}
-
-trait WithCode {
-    fn to_string_with_code(&self) -> String;
-}
-
-impl WithCode for redis::RedisError {
-    fn to_string_with_code(&self) -> String {
-        format!("{} {}", self.code().unwrap_or_default(), self.detail().unwrap_or_default())
     }
 }
 

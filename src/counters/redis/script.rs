@@ -27,10 +27,10 @@ impl Script {
         command.extend([b"EVALSHA".to_vec(), self.hash.clone().into_bytes(), keys.len().to_string().into_bytes()]);
         command.extend(keys);
         command.push(argument);
-        let answer = match link.command(command.clone()).await {
+        let answer = match link.command(&command).await {
             Err(LinkError::UnknownScript) => {
-                link.command(vec![b"SCRIPT".to_vec(), b"LOAD".to_vec(), self.source.as_bytes().to_vec()]).await?;
-                link.command(command).await?
+                link.command(&[b"SCRIPT".to_vec(), b"LOAD".to_vec(), self.source.as_bytes().to_vec()]).await?;
+                link.command(&command).await?
             }
             answer => answer?,
         };
