@@ -17,7 +17,7 @@ mod usage;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use actix::Addr;
+use actix::{Addr, Handler, Message};
 use arc_swap::ArcSwap;
 use smallvec::{SmallVec, smallvec};
 use tokio::sync::oneshot;
@@ -142,11 +142,7 @@ impl Limiter {
     /// Decides one check. Waits for as long as the counters take: with Redis, at most the deadline.
     pub async fn check(&self, check: Check) -> Result<Decision, LimiterError> {
         let watch = Stopwatch::start();
-        let shard = self.shard(&check.subject)?;
-        let (sender, answer) = oneshot::channel();
-        let job = self.job(shard, check, Reply::Decision(sender))?;
-        shard.address.do_send(Checks { jobs: smallvec![job] });
-        let decision = answer.await.map_err(|_| LimiterError::Stopped)??;
+        let decision = self.ask(check, Reply::Decision).await?;
         self.metrics.observe_check(decision.source, watch.elapsed());
         Ok(decision)
     }
@@ -190,11 +186,7 @@ impl Limiter {
     pub async fn status(&self, subject: Subject, claimed: Option<TierName>) -> Result<Status, LimiterError> {
         let check =
             Check { subject, tier: None, claimed_tier: claimed, cost: Cost::ZERO, items: Items::ONE, dry_run: true };
-        let shard = self.shard(&check.subject)?;
-        let (sender, answer) = oneshot::channel();
-        let job = self.job(shard, check, Reply::Status(sender))?;
-        shard.address.do_send(Checks { jobs: smallvec![job] });
-        answer.await.map_err(|_| LimiterError::Stopped)?
+        self.ask(check, Reply::Status).await
     }
 
     /// Sets what the named limits have used to 0; `None` is all of them, those of other tiers too.
@@ -232,24 +224,12 @@ impl Limiter {
 
     /// Everything that is remembered of users is stale.
     pub async fn forget_all(&self) {
-        let mut done = Vec::new();
-        for shard in self.shards.iter() {
-            let (reply, forgotten) = oneshot::channel();
-            shard.address.do_send(Forget { users: None, reply });
-            done.push(forgotten);
-        }
-        settle(done).await;
+        self.tell_all(|reply| Forget { users: None, reply }).await;
     }
 
     /// Has every shard hand the usage it has gathered to the books.
     pub async fn hand_over(&self) {
-        let mut done = Vec::new();
-        for shard in self.shards.iter() {
-            let (reply, handed) = oneshot::channel();
-            shard.address.do_send(HandOver { reply });
-            done.push(handed);
-        }
-        settle(done).await;
+        self.tell_all(|reply| HandOver { reply }).await;
     }
 
     pub fn policy(&self) -> Arc<Policy> {
@@ -271,6 +251,34 @@ impl Limiter {
             redis: self.redis.as_ref().map(RedisState::health),
             fallback_active: self.redis.as_ref().is_some_and(RedisState::fallback_active),
         }
+    }
+
+    /// Sends one check to its shard, and waits for what `reply` brings.
+    async fn ask<T>(
+        &self,
+        check: Check,
+        reply: impl FnOnce(oneshot::Sender<Result<T, LimiterError>>) -> Reply,
+    ) -> Result<T, LimiterError> {
+        let shard = self.shard(&check.subject)?;
+        let (sender, answer) = oneshot::channel();
+        let job = self.job(shard, check, reply(sender))?;
+        shard.address.do_send(Checks { jobs: smallvec![job] });
+        answer.await.map_err(|_| LimiterError::Stopped)?
+    }
+
+    /// Tells every shard, and waits until each has done it.
+    async fn tell_all<M>(&self, message: impl Fn(oneshot::Sender<()>) -> M)
+    where
+        M: Message<Result = ()> + Send + 'static,
+        ShardActor: Handler<M>,
+    {
+        let mut done = Vec::with_capacity(self.shards.len());
+        for shard in self.shards.iter() {
+            let (reply, told) = oneshot::channel();
+            shard.address.do_send(message(reply));
+            done.push(told);
+        }
+        settle(done).await;
     }
 
     fn shard(&self, subject: &Subject) -> Result<&ShardLink, LimiterError> {

@@ -36,6 +36,13 @@ pub fn statuses(state: &SubjectState, plan: &Plan, now: Timestamp) -> Vec<LimitS
     plan.limits.iter().map(|limit| status(state, limit, now)).collect()
 }
 
+/// Each limit of the plan as it would stand had the cost been charged.
+pub fn statuses_as_if(state: &SubjectState, plan: &Plan, cost: Cost, now: Timestamp) -> Vec<LimitStatus> {
+    let mut as_if = state.clone();
+    charge(&mut as_if, plan, cost, now);
+    statuses(&as_if, plan, now)
+}
+
 fn has_room(state: &SubjectState, limit: &PlannedLimit, cost: Cost, now: Timestamp) -> bool {
     let used = match limit.algorithm {
         Algorithm::FixedWindow { .. } => fixed_window::used(state, limit.slot, now),

@@ -18,7 +18,7 @@ use crate::counters::redis::{
 use crate::counters::table::CounterTable;
 use crate::domain::cost::Cost;
 use crate::domain::decide;
-use crate::domain::decision::{Decision, LimitStatus, Source};
+use crate::domain::decision::Source;
 use crate::domain::limit::SlotId;
 use crate::domain::state::SubjectState;
 use crate::domain::subject::{Subject, UserId};
@@ -259,22 +259,14 @@ impl Remote {
             let violations =
                 if allowed { Vec::new() } else { decide::violations(&state, &planned.plan, check.cost, now) };
             let limits = if allowed && check.dry_run {
-                as_if_charged(&state, &planned, now)
+                decide::statuses_as_if(&state, &planned.plan, check.cost, now)
             } else {
                 if allowed {
                     decide::charge(&mut state, &planned.plan, check.cost, now);
                 }
                 decide::statuses(&state, &planned.plan, now)
             };
-            let decision = Decision {
-                subject: check.subject.clone(),
-                tier: planned.plan.tier.clone(),
-                cost: check.cost,
-                limits,
-                violations,
-                source: Source::Redis,
-                decided_at: now,
-            };
+            let decision = planned.decision(limits, violations, Source::Redis, now);
             if !decision.is_allowed() {
                 self.denials.prove(&decision, &planned.plan);
             }
@@ -306,7 +298,7 @@ impl Remote {
         let limits = if !violations.is_empty() {
             decide::statuses(known, plan, now)
         } else if job.check.dry_run {
-            as_if_charged(known, &planned, now)
+            decide::statuses_as_if(known, plan, cost, now)
         } else if cost == Cost::ZERO {
             decide::statuses(known, plan, now)
         } else {
@@ -315,22 +307,7 @@ impl Remote {
             self.debts.record(subject, plan, state, cost, now);
             decide::statuses(state, plan, now)
         };
-        let decision = Decision {
-            subject: subject.clone(),
-            tier: plan.tier.clone(),
-            cost,
-            limits,
-            violations,
-            source: Source::Fallback,
-            decided_at: now,
-        };
+        let decision = planned.decision(limits, violations, Source::Fallback, now);
         ledger.answer(planned, decision);
     }
-}
-
-/// The limits as they would stand had the check been charged.
-fn as_if_charged(state: &SubjectState, planned: &Planned, now: Timestamp) -> Vec<LimitStatus> {
-    let mut as_if = state.clone();
-    decide::charge(&mut as_if, &planned.plan, planned.job.check.cost, now);
-    decide::statuses(&as_if, &planned.plan, now)
 }

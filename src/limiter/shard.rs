@@ -172,9 +172,7 @@ fn decide_in(table: &mut CounterTable, planned: &Planned, enforcing: bool, now: 
     let limits = if !violations.is_empty() {
         decide::statuses(state, plan, now)
     } else if check.dry_run {
-        let mut as_if = state.clone();
-        decide::charge(&mut as_if, plan, check.cost, now);
-        decide::statuses(&as_if, plan, now)
+        decide::statuses_as_if(state, plan, check.cost, now)
     } else if check.cost.units() == 0 {
         decide::statuses(state, plan, now)
     } else {
@@ -182,15 +180,7 @@ fn decide_in(table: &mut CounterTable, planned: &Planned, enforcing: bool, now: 
         decide::charge(state, plan, check.cost, now);
         decide::statuses(state, plan, now)
     };
-    Decision {
-        subject: check.subject.clone(),
-        tier: plan.tier.clone(),
-        cost: check.cost,
-        limits,
-        violations,
-        source: Source::Memory,
-        decided_at: now,
-    }
+    planned.decision(limits, violations, Source::Memory, now)
 }
 
 impl Ledger {
