@@ -11,19 +11,15 @@
 -- answer     MessagePack, one flat array:
 --              now, then for each subject:     its value as it was read (false: none; -1: unreadable, and now deleted),
 --                                              then 1 (allowed) or 0 (denied) for each check; none where unreadable
--- A value is MessagePack: 1, then for each slot: id, whole_at, a, b, c. A slot whose whole_at has come is as good as absent.
+-- A value is that of slots.lua.
 --
 -- Invariant: what is stored is what was allowed and charged, every stored key has an expiry, and a denied check changes nothing.
 
-local COUNT_MAX = 9007199254740991
 local ANSWER_KEPT_MS = 60000
 
-local fmod, min, max, ceil = math.fmod, math.min, math.max, math.ceil
-local pack, unpack_value = cmsgpack.pack, cmsgpack.unpack
+local fmod, min, max = math.fmod, math.min, math.max
 
-local args = unpack_value(ARGV[1])
-local time = redis.call('TIME')
-local now = time[1] * 1000000 + time[2]
+local args = cmsgpack.unpack(ARGV[1])
 local subjects = #KEYS - 1
 local at = 1
 
@@ -35,22 +31,7 @@ for p = 1, plan_count do
   at = at + 1 + limits * 5
 end
 
-local values
-if subjects == 1 then
-  values = redis.call('MGET', KEYS[2])
-else
-  values = redis.call('MGET', unpack(KEYS, 2))
-end
-
--- The position of a slot in a value; nil where it has none.
-local function position(value, slot)
-  for j = 2, #value, 5 do
-    if value[j] == slot then
-      return j
-    end
-  end
-  return nil
-end
+local values = redis.call('MGET', unpack(KEYS, 2))
 
 local function has_room(value, first, last, cost)
   for l = first, last, 5 do
@@ -83,31 +64,13 @@ local function charge(value, first, last, cost)
   end
 end
 
--- The value without slots that are whole again, and when the last of the others is.
-local function live(value)
-  local kept, expires = { 1 }, 0
-  for j = 2, #value, 5 do
-    if now < value[j + 1] then
-      local n = #kept
-      kept[n + 1], kept[n + 2], kept[n + 3], kept[n + 4], kept[n + 5] =
-        value[j], value[j + 1], value[j + 2], value[j + 3], value[j + 4]
-      expires = max(expires, value[j + 1])
-    end
-  end
-  return kept, expires
-end
-
 local answer = { now }
 for s = 1, subjects do
   local raw = values[s]
-  local readable, value = true, { 1 }
-  if raw then
-    readable, value = pcall(unpack_value, raw)
-    readable = readable and type(value) == 'table' and value[1] == 1 and #value % 5 == 1
-  end
+  local value = read(raw)
   local checks = args[at + 1]
   at = at + 1
-  if not readable then
+  if not value then
     redis.call('DEL', KEYS[s + 1])
     answer[#answer + 1] = -1
     at = at + checks * 3
@@ -131,14 +94,11 @@ for s = 1, subjects do
       end
     end
     if changed then
-      local kept, expires = live(value)
-      if #kept > 1 then
-        redis.call('SET', KEYS[s + 1], pack(kept), 'PX', ceil((expires - now) / 1000))
-      end
+      store(KEYS[s + 1], value)
     end
   end
 end
 
-local packed = pack(answer)
+local packed = cmsgpack.pack(answer)
 redis.call('SET', KEYS[1], packed, 'PX', ANSWER_KEPT_MS)
 return packed

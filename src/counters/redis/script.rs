@@ -5,9 +5,12 @@ use std::sync::LazyLock;
 use super::RedisError;
 use super::link::{Link, LinkError};
 
-pub static DECIDE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("../lua/decide.lua")));
-pub static ADD: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("../lua/add.lua")));
-pub static RESET: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("../lua/reset.lua")));
+pub static DECIDE: LazyLock<Script> =
+    LazyLock::new(|| Script::new(concat!(include_str!("../lua/slots.lua"), include_str!("../lua/decide.lua"))));
+pub static ADD: LazyLock<Script> =
+    LazyLock::new(|| Script::new(concat!(include_str!("../lua/slots.lua"), include_str!("../lua/add.lua"))));
+pub static RESET: LazyLock<Script> =
+    LazyLock::new(|| Script::new(concat!(include_str!("../lua/slots.lua"), include_str!("../lua/reset.lua"))));
 
 /// A script and its SHA-1, by which Redis knows it.
 #[derive(Debug)]
