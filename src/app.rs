@@ -44,7 +44,7 @@ pub enum AppError {
     #[error("cannot verify credentials")]
     Identity(#[from] IdentityError),
     #[error("cannot make the metrics")]
-    Metrics(#[source] MetricsError),
+    Metrics(#[from] prometheus::Error),
     #[error("the settings hold no usable policy")]
     Policy(#[from] crate::domain::policy::MissingTier),
     #[error("cannot listen on {address}")]
@@ -57,11 +57,6 @@ pub enum AppError {
     Serve(#[source] io::Error),
 }
 
-/// Two metrics bear one name.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct MetricsError(String);
-
 /// Brings the database to this version's schema.
 pub async fn migrate(settings: &Settings) -> Result<(), AppError> {
     make_data_folder(settings)?;
@@ -73,7 +68,7 @@ pub async fn serve(settings: Settings) -> Result<(), AppError> {
     make_data_folder(&settings)?;
     let admin_key = admin_key::obtain(settings.identity.admin_key.as_ref(), &settings.data_dir)?;
     let clock = Clock::system();
-    let metrics = Arc::new(Metrics::new().map_err(|error| AppError::Metrics(MetricsError(error.to_string())))?);
+    let metrics = Arc::new(Metrics::new()?);
 
     let database = Database::connect(&settings.database)?;
     database.migrate().await?;

@@ -232,8 +232,7 @@ pub async fn changes_since(connection: &mut Connection, version: i64) -> QueryRe
     let newest = newest.unwrap_or(0);
     let pruned = version < newest && oldest.is_some_and(|oldest| version.saturating_add(1) < oldest) && version > 0;
     let many = i64::try_from(rows.len()).unwrap_or(i64::MAX) >= CHANGES_A_QUERY;
-    let mut found =
-        Changes { version: newest.min(version.max(newest)), everything: pruned || many, ..Changes::default() };
+    let mut found = Changes { version: newest, everything: pruned || many, ..Changes::default() };
     for (_, kind, user) in rows {
         found.keys |= kind == "key";
         if let Some(Subject::User(user)) = user.and_then(|user| Subject::parse(&format!("user:{user}")).ok()) {

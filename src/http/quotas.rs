@@ -15,6 +15,7 @@ use crate::domain::limit::LimitName;
 use crate::domain::subject::{Subject, UserId};
 use crate::domain::tier::TierName;
 use crate::domain::time::Timestamp;
+use crate::identity::Caller;
 use crate::limiter::Status;
 
 const REASON_MAX_CHARS: usize = 500;
@@ -113,8 +114,8 @@ pub async fn reset_user(
     id: Path<String>,
     Body(bytes): Body,
 ) -> Result<HttpResponse, Problem> {
-    caller::admin(&state, &request)?;
-    reset(&state, &request, Subject::User(user_id(&id)?), &bytes).await
+    let admin = caller::admin(&state, &request)?;
+    reset(&state, &request, &admin, Subject::User(user_id(&id)?), &bytes).await
 }
 
 pub async fn reset_ip(
@@ -123,12 +124,17 @@ pub async fn reset_ip(
     ip: Path<String>,
     Body(bytes): Body,
 ) -> Result<HttpResponse, Problem> {
-    caller::admin(&state, &request)?;
-    reset(&state, &request, parse_ip(&state.identity, &ip)?, &bytes).await
+    let admin = caller::admin(&state, &request)?;
+    reset(&state, &request, &admin, parse_ip(&state.identity, &ip)?, &bytes).await
 }
 
-async fn reset(state: &State, request: &HttpRequest, subject: Subject, bytes: &[u8]) -> Result<HttpResponse, Problem> {
-    let admin = caller::admin(state, request)?;
+async fn reset(
+    state: &State,
+    request: &HttpRequest,
+    admin: &Caller,
+    subject: Subject,
+    bytes: &[u8],
+) -> Result<HttpResponse, Problem> {
     let names = if bytes.is_empty() { None } else { body::parse::<ResetBody>(request, bytes)?.limits };
     let known = state.limiter.status(subject.clone(), None).await?.plan;
     let read = |text: String| {
@@ -138,7 +144,7 @@ async fn reset(state: &State, request: &HttpRequest, subject: Subject, bytes: &[
     let names: Option<Vec<LimitName>> =
         names.map(|names| names.into_iter().map(read).collect::<Result<_, _>>()).transpose()?;
     state.limiter.reset(&subject, names.as_deref()).await?;
-    let author = caller::author(state, request, &admin);
+    let author = caller::author(state, request, admin);
     state.books.note_reset(&subject, names.as_deref(), &author).await?;
     show(state, subject, None).await
 }

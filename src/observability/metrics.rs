@@ -42,8 +42,6 @@ pub struct Metrics {
     pub reconciled_units: IntCounter,
     /// Usage rows that wait for the database.
     pub usage_pending_rows: IntGauge,
-    /// Age of the oldest usage that waits, in seconds.
-    pub usage_lag_seconds: IntGauge,
     /// Usage rows written, over the life of the process.
     pub usage_flushed_rows: IntGauge,
     /// Failed flushes, over the life of the process.
@@ -85,7 +83,6 @@ impl Metrics {
             reconciled_units: made
                 .counter("quotad_reconciled_units_total", "Units granted without Redis, then added to it")?,
             usage_pending_rows: made.gauge("quotad_usage_pending_rows", "Usage rows that wait for the database")?,
-            usage_lag_seconds: made.gauge("quotad_usage_lag_seconds", "Age of the oldest usage that waits")?,
             usage_flushed_rows: made.gauge("quotad_usage_flushed_rows", "Usage rows written since the start")?,
             usage_flush_failures: made.gauge("quotad_usage_flush_failures", "Failed flushes since the start")?,
             usage_set_aside_rows: made.gauge("quotad_usage_set_aside_rows", "Usage rows the database refused")?,
