@@ -75,6 +75,7 @@ pub fn routes(state: State) -> impl FnOnce(&mut ServiceConfig) {
             .service(route("/health/ready").route(web::get().to(health::ready)))
             .service(route("/metrics").route(web::get().to(health::metrics)))
             .service(route("/openapi.json").route(web::get().to(openapi::document)))
+            .service(route("/docs").route(web::get().to(openapi::docs)))
             .service(openapi::pages())
             .default_service(web::to(error::not_found));
     }

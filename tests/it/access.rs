@@ -79,7 +79,7 @@ async fn each_role_may_what_the_contract_says_and_no_more() {
         let forged = [("x-api-key", "qd_0000000000000000_wrong")];
         assert_problem(&quotad.ask_as(method, path, body, &forged).await, 401);
     }
-    for open in ["/health", "/health/live", "/health/ready", "/metrics", "/openapi.json"] {
+    for open in ["/health", "/health/live", "/health/ready", "/metrics", "/openapi.json", "/docs"] {
         assert_eq!(quotad.ask_as(Method::GET, open, None, &[]).await.status, 200, "{open}");
     }
 }
