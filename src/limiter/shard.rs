@@ -1,4 +1,4 @@
-//! A shard: it owns its subjects outright, so nothing here takes a lock.
+//! A shard: it owns its subjects outright, so their counters need no lock.
 //!
 //! A plain struct. Its time, its database reads and its round trips are brought to it by [`super::actor`].
 
