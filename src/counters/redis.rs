@@ -63,10 +63,19 @@ pub struct BatchOutcome {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SubjectOutcome {
-    /// The state that the subject's first ask met, and whether each ask was allowed.
-    Decided { before: SubjectState, allowed: SmallVec<[bool; 1]> },
+    /// The state that the subject's first ask met, and what came of each ask.
+    Decided { before: SubjectState, verdicts: SmallVec<[Verdict; 1]> },
     /// Something else stood under the subject's key. It is deleted, so the next ask is decided.
     Unreadable,
+}
+
+/// What came of an ask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    Denied,
+    /// Allowed, and nothing was charged.
+    Allowed,
+    Charged,
 }
 
 /// Units that were granted without Redis, in the window that ends at `whole_at`.
@@ -116,33 +125,25 @@ impl RedisCounters {
             return Ok(BatchOutcome { now: Timestamp::EPOCH, subjects: Vec::new() });
         };
         let mut keys = Vec::with_capacity(subjects.len().saturating_add(1));
-        keys.push(self.keys.batch(id, &first.subject));
+        keys.push(self.keys.marker(id, &first.subject));
         keys.extend(subjects.iter().map(|batch| self.keys.counters(&batch.subject)));
-        let answer = script::DECIDE.call(&*self.link, keys, codec::encode_batch(subjects)).await?;
+        let answer = script::DECIDE.call(&*self.link, keys, codec::encode_batch(id.sequence(), subjects)).await?;
         codec::decode_answer(&answer, subjects)
     }
 
-    /// For each batch whose answer was lost: the answer, where Redis had decided it; `None` where it had not.
-    pub async fn missed(
-        &self,
-        batches: &[(BatchId, Vec<SubjectBatch>)],
-    ) -> Result<Vec<Option<BatchOutcome>>, RedisError> {
-        let mut outcomes = Vec::with_capacity(batches.len());
-        for (id, subjects) in batches {
-            let Some(first) = subjects.first() else { continue };
-            let kept = self.link.command(&[b"GET".to_vec(), self.keys.batch(*id, &first.subject)]).await?;
-            outcomes.push(match kept {
-                Some(answer) => Some(codec::decode_answer(&answer, subjects)?),
-                None => None,
-            });
-        }
-        Ok(outcomes)
+    /// What came of each check of a batch whose answer was lost; `None` where it charged nothing. From now on the batch
+    /// does not run, however late it arrives.
+    pub async fn missed(&self, id: BatchId, subjects: &[SubjectBatch]) -> Result<Option<Vec<Verdict>>, RedisError> {
+        let Some(first) = subjects.first() else { return Ok(None) };
+        let keys = vec![self.keys.marker(id, &first.subject)];
+        let answer = script::MISSED.call(&*self.link, keys, id.sequence().to_string().into_bytes()).await?;
+        codec::decode_missed(&answer)
     }
 
     /// Adds what was granted without Redis, once for an `id` however often it is called. No subject may stand twice.
     pub async fn add(&self, id: BatchId, granted: &[(Subject, Vec<GrantedSlot>)]) -> Result<(), RedisError> {
         let Some((first, _)) = granted.first() else { return Ok(()) };
-        let mut keys = vec![self.keys.batch(id, first)];
+        let mut keys = vec![self.keys.added(id, first)];
         keys.extend(granted.iter().map(|(subject, _)| self.keys.counters(subject)));
         script::ADD.call(&*self.link, keys, codec::encode_granted(granted)).await.map(drop)
     }
@@ -156,10 +157,15 @@ impl RedisCounters {
         script::RESET.call(&*self.link, keys, codec::encode_slots(slots.unwrap_or_default())).await.map(drop)
     }
 
-    /// How long a `PING` takes.
+    /// Asks for a sign of life; how long it took.
     pub async fn ping(&self) -> Result<Duration, RedisError> {
         let watch = Stopwatch::start();
         self.link.command(&[b"PING".to_vec()]).await?;
         Ok(watch.elapsed())
+    }
+
+    /// The line is dead though nobody has closed it: what is asked next goes over a new one.
+    pub fn replace_line(&self) {
+        self.link.replace();
     }
 }

@@ -9,7 +9,7 @@ use actix::prelude::*;
 
 use super::LimiterError;
 use super::messages::{Checks, Forget, HandOver, Reset};
-use super::remote::Round;
+use super::remote::{Missed, Round};
 use super::shard::Shard;
 use crate::clock::{Clock, Stopwatch};
 use crate::counters::redis::{RedisCounters, RedisError};
@@ -20,6 +20,12 @@ use crate::persistence::messages::RecordUsage;
 
 /// How often usage is handed over, and how often Redis is asked whether it is back.
 const TICK: Duration = Duration::from_millis(100);
+
+/// After so many ticks without a check Redis is asked for a sign of life.
+const QUIET_TICKS: u32 = 10;
+
+/// A line that gives no sign of life for so long, and for the deadline where that is longer, is made anew.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Longer than this no check waits for the database: its user is taken as one without an entry.
 const ACCOUNT_DEADLINE: Duration = Duration::from_millis(500);
@@ -34,6 +40,10 @@ pub struct ShardActor {
     database: Database,
     books: Recipient<RecordUsage>,
     clock: Clock,
+    /// Ticks in a row without a check under way.
+    quiet_ticks: u32,
+    /// A sign of life is waited for.
+    listening: bool,
 }
 
 impl ShardActor {
@@ -47,7 +57,7 @@ impl ShardActor {
     ) -> Self {
         let (redis, deadline) =
             redis.map_or((None, Duration::ZERO), |(redis, deadline)| (Some(Rc::new(redis)), deadline));
-        Self { shard, redis, deadline, database, books, clock }
+        Self { shard, redis, deadline, database, books, clock, quiet_ticks: 0, listening: false }
     }
 
     /// Starts whatever can be started: a read of accounts, rounds to Redis.
@@ -85,10 +95,7 @@ impl ShardActor {
         let deadline = self.deadline;
         let trip = async move {
             let watch = Stopwatch::start();
-            let outcome = match tokio::time::timeout(deadline, redis.decide(round.id, &round.subjects)).await {
-                Ok(outcome) => outcome,
-                Err(_) => Err(RedisError::Late(deadline)),
-            };
+            let outcome = in_time(deadline, redis.decide(round.id, &round.subjects)).await;
             (round, outcome, watch.elapsed())
         };
         ctx.spawn(wrap_future(trip).map(|(round, outcome, elapsed), actor: &mut Self, ctx| {
@@ -97,6 +104,7 @@ impl ShardActor {
                 match &outcome {
                     Ok(_) => {
                         let checks: usize = round.subjects.iter().map(|subject| subject.asks.len()).sum();
+                        remote.answered(elapsed);
                         ledger.metrics.redis_seconds.observe(elapsed.as_secs_f64());
                         ledger.metrics.redis_batch_checks.observe(f64::from(u32::try_from(checks).unwrap_or(u32::MAX)));
                     }
@@ -108,30 +116,66 @@ impl ShardActor {
         }));
     }
 
-    /// Asks Redis whether it is back; if so, looks up the rounds whose answers were lost, and tells what is owed.
+    /// While nothing is under way, asks Redis for a sign of life now and then: a line that is dead is not left to the next
+    /// check to find. While Redis is away, asks whether it is back.
     fn probe(&mut self, ctx: &mut Context<Self>) {
+        let Some((remote, _)) = self.shard.remote() else { return };
+        if remote.wants_probe() {
+            let missed = remote.begin_recovery();
+            self.recover(missed, ctx);
+        } else if remote.is_idle() && !self.listening {
+            self.quiet_ticks = self.quiet_ticks.saturating_add(1);
+            if self.quiet_ticks >= QUIET_TICKS {
+                self.quiet_ticks = 0;
+                self.listen(ctx);
+            }
+        } else {
+            self.quiet_ticks = 0;
+        }
+    }
+
+    fn listen(&mut self, ctx: &mut Context<Self>) {
         let Some(redis) = self.redis.clone() else { return };
-        let Some(missed) =
-            self.shard.remote().filter(|(remote, _)| remote.wants_probe()).map(|(remote, _)| remote.begin_recovery())
-        else {
-            return;
-        };
+        self.listening = true;
+        let patience = self.deadline.max(PATIENCE);
+        let ask = async move { sign_of_life(&redis, patience).await };
+        ctx.spawn(wrap_future(ask).map(|answer, actor: &mut Self, _| {
+            actor.listening = false;
+            let now = actor.clock.now();
+            let Some((remote, ledger)) = actor.shard.remote() else { return };
+            match answer {
+                Ok(round_trip) => remote.answered(round_trip),
+                Err(error) if remote.is_idle() => remote.silent(&error, ledger, now),
+                Err(_) => {}
+            }
+        }));
+    }
+
+    /// Looks up what came of the rounds whose answers were lost, and tells what is owed.
+    fn recover(&self, missed: Vec<Missed>, ctx: &mut Context<Self>) {
+        let Some(redis) = self.redis.clone() else { return };
         let deadline = self.deadline;
-        let probe = async move {
-            let ask = async {
-                redis.ping().await?;
-                redis.missed(&missed).await
-            };
-            tokio::time::timeout(deadline, ask).await.unwrap_or_else(|_| Err(RedisError::Late(deadline)))
+        let look_up = async move {
+            let round_trip = sign_of_life(&redis, deadline.max(PATIENCE)).await?;
+            if round_trip > deadline {
+                return Err(RedisError::Late(deadline));
+            }
+            let mut found = Vec::with_capacity(missed.len());
+            for (id, subjects) in &missed {
+                found.push(in_time(deadline, redis.missed(*id, subjects)).await?);
+            }
+            Ok((round_trip, found))
         };
-        ctx.spawn(wrap_future(probe).map(|found, actor: &mut Self, ctx| {
-            let Some((remote, _)) = actor.shard.remote() else { return };
+        ctx.spawn(wrap_future(look_up).map(|found, actor: &mut Self, ctx| {
+            let now = actor.clock.now();
+            let Some((remote, ledger)) = actor.shard.remote() else { return };
             match found {
-                Ok(missed) => {
-                    remote.found_missed(&missed);
+                Ok((round_trip, found)) => {
+                    remote.answered(round_trip);
+                    remote.found_missed(&found);
                     actor.settle(ctx);
                 }
-                Err(error) => remote.lose(error.to_string()),
+                Err(error) => remote.silent(&error, ledger, now),
             }
         }));
     }
@@ -140,25 +184,23 @@ impl ShardActor {
     fn settle(&mut self, ctx: &mut Context<Self>) {
         let now = self.clock.now();
         let Some((remote, _)) = self.shard.remote() else { return };
-        let Some((id, debts)) = remote.take_debts(now) else {
+        let Some((id, owed)) = remote.take_debts(now) else {
             remote.recovered();
             self.pump(ctx);
             return;
         };
         let Some(redis) = self.redis.clone() else { return };
         let deadline = self.deadline;
-        let tell = async move {
-            let told = tokio::time::timeout(deadline, redis.add(id, &debts)).await;
-            (debts, told.unwrap_or(Err(RedisError::Late(deadline))))
-        };
-        ctx.spawn(wrap_future(tell).map(|(debts, told), actor: &mut Self, ctx| {
+        let tell = async move { in_time(deadline, redis.add(id, &owed)).await };
+        ctx.spawn(wrap_future(tell).map(|told, actor: &mut Self, ctx| {
+            let now = actor.clock.now();
             let Some((remote, ledger)) = actor.shard.remote() else { return };
             match told {
                 Ok(()) => {
-                    remote.paid(&debts, ledger);
+                    remote.paid(ledger);
                     actor.settle(ctx);
                 }
-                Err(error) => remote.unpaid(debts, &error),
+                Err(error) => remote.unpaid(&error, ledger, now),
             }
         }));
     }
@@ -169,6 +211,20 @@ impl ShardActor {
             self.books.do_send(RecordUsage { usage: gathered.usage, counters: gathered.counters });
         }
     }
+}
+
+/// The answer of Redis, or that it came too late.
+async fn in_time<T>(deadline: Duration, answer: impl Future<Output = Result<T, RedisError>>) -> Result<T, RedisError> {
+    tokio::time::timeout(deadline, answer).await.unwrap_or(Err(RedisError::Late(deadline)))
+}
+
+/// How long a sign of life took. Without one the line is given up: it may be dead at this end alone.
+async fn sign_of_life(redis: &RedisCounters, patience: Duration) -> Result<Duration, RedisError> {
+    let answer = in_time(patience, redis.ping()).await;
+    if let Err(RedisError::Late(_)) = answer {
+        redis.replace_line();
+    }
+    answer
 }
 
 impl Actor for ShardActor {
@@ -228,8 +284,8 @@ impl Handler<Reset> for ShardActor {
         };
         let deadline = self.deadline;
         let reset = async move {
-            let done = tokio::time::timeout(deadline, redis.reset(&subject, slots.as_deref())).await;
-            (subject, slots, matches!(done, Ok(Ok(()))))
+            let done = in_time(deadline, redis.reset(&subject, slots.as_deref())).await.is_ok();
+            (subject, slots, done)
         };
         ctx.spawn(wrap_future(reset).map(
             |(subject, slots, done): (Subject, Option<Vec<SlotId>>, bool), actor: &mut Self, _| {

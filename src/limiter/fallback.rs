@@ -6,16 +6,23 @@ use foldhash::quality::RandomState;
 use smallvec::SmallVec;
 
 use crate::counters::redis::GrantedSlot;
-use crate::domain::cost::Cost;
+use crate::domain::cost::{COUNT_MAX, Cost};
 use crate::domain::decision::Violation;
 use crate::domain::limit::SlotId;
 use crate::domain::plan::{Plan, PlannedLimit};
-use crate::domain::state::SubjectState;
+use crate::domain::state::{Slot, SubjectState};
 use crate::domain::subject::Subject;
 use crate::domain::time::Timestamp;
 
 /// What is owed for some subjects, each once.
 pub type Owed = Vec<(Subject, Vec<GrantedSlot>)>;
+
+/// Nothing is owed for these slots any more.
+pub fn forget_owed(owed: &mut Owed, subject: &Subject, slots: Option<&[SlotId]>) {
+    for (_, granted) in owed.iter_mut().filter(|(owner, _)| owner == subject) {
+        granted.retain(|debt| slots.is_some_and(|slots| !slots.contains(&debt.slot)));
+    }
+}
 
 /// Units granted without Redis, by subject and window. At most `capacity` subjects.
 #[derive(Debug)]
@@ -49,11 +56,26 @@ impl Debts {
     }
 
     /// Puts back what could not be told to Redis.
-    pub fn restore(&mut self, debts: Owed) {
-        for (subject, slots) in debts {
+    pub fn restore(&mut self, owed: &Owed) {
+        for (subject, slots) in owed {
             for slot in slots {
-                self.add(&subject, slot);
+                self.add(subject, *slot);
             }
+        }
+    }
+
+    /// Charges what is owed for a subject on top of what Redis has counted.
+    pub fn add_to(&self, state: &mut SubjectState, subject: &Subject, now: Timestamp) {
+        for debt in self.owed.get(subject).into_iter().flatten().filter(|debt| now < debt.whole_at) {
+            let known = state.live(debt.slot, now);
+            let slot = Slot {
+                id: debt.slot,
+                whole_at: known.map_or(debt.whole_at, |slot| slot.whole_at.max(debt.whole_at)),
+                a: known.map_or(0, |slot| slot.a).saturating_add(debt.units).min(COUNT_MAX),
+                b: 0,
+                c: 0,
+            };
+            state.put(slot, now);
         }
     }
 
@@ -72,14 +94,16 @@ impl Debts {
         }
     }
 
-    /// Everything that is owed and whose window still runs.
-    pub fn take(&mut self, now: Timestamp) -> Owed {
+    /// Up to so many subjects, with what is owed for them in windows that still run.
+    pub fn take(&mut self, subjects: usize, now: Timestamp) -> Owed {
         let running = |debt: &GrantedSlot| debt.units > 0 && now < debt.whole_at;
-        self.owed
-            .drain()
-            .map(|(subject, slots)| (subject, slots.into_iter().filter(running).collect::<Vec<_>>()))
-            .filter(|(_, slots)| !slots.is_empty())
-            .collect()
+        self.owed.retain(|_, slots| slots.iter().any(running));
+        let chosen: Vec<Subject> = self.owed.keys().take(subjects).cloned().collect();
+        let take = |subject: Subject| {
+            let slots = self.owed.remove(&subject)?;
+            Some((subject, slots.into_iter().filter(running).collect()))
+        };
+        chosen.into_iter().filter_map(take).collect()
     }
 
     /// The enforced limits of which this instance has given its share away: it grants at most `share` of each alone.
@@ -171,7 +195,7 @@ mod tests {
         let mut debts = Debts::new(10);
         grant(&mut debts, &subject("a"), 2);
         grant(&mut debts, &subject("a"), 3);
-        let owed = debts.take(NOW);
+        let owed = debts.take(10, NOW);
         assert_eq!(owed.len(), 1);
         assert!(owed[0].1.iter().all(|debt| debt.units == 5));
         assert!(debts.is_empty());
@@ -183,7 +207,7 @@ mod tests {
         grant(&mut debts, &subject("a"), 5);
         let slot = plan().limits[0].slot;
         debts.forgive(&subject("a"), slot, 9);
-        let owed = debts.take(NOW);
+        let owed = debts.take(10, NOW);
         assert_eq!(owed[0].1.len(), 1, "the hour is paid, the day is not");
     }
 
@@ -203,6 +227,26 @@ mod tests {
         let mut debts = Debts::new(1);
         grant(&mut debts, &subject("a"), 1);
         grant(&mut debts, &subject("b"), 1);
-        assert_eq!(debts.take(NOW).len(), 1);
+        assert_eq!(debts.take(10, NOW).len(), 1);
+    }
+
+    #[test]
+    fn they_are_told_in_parts() {
+        let mut debts = Debts::new(10);
+        ["a", "b", "c"].iter().for_each(|id| grant(&mut debts, &subject(id), 1));
+        assert_eq!(debts.take(2, NOW).len(), 2);
+        assert_eq!(debts.take(2, NOW).len(), 1);
+        assert!(debts.is_empty());
+    }
+
+    #[test]
+    fn what_is_owed_is_counted_on_top_of_what_redis_says() {
+        let mut debts = Debts::new(10);
+        grant(&mut debts, &subject("a"), 3);
+        let mut state = SubjectState::default();
+        let two = Multiplier::ONE.times(Items::new(2).unwrap());
+        decide::charge(&mut state, &plan(), two, NOW);
+        debts.add_to(&mut state, &subject("a"), NOW);
+        assert!(decide::statuses(&state, &plan(), NOW).iter().all(|limit| limit.used == 5));
     }
 }

@@ -2,19 +2,17 @@
 //!
 //! A plain struct, like the shard that owns it: [`super::actor`] carries the round trips.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::LimiterError;
 use super::batch::{Batch, Group, Planned};
 use super::denials::Denials;
-use super::fallback::{Debts, Owed};
+use super::fallback::{Debts, Owed, forget_owed};
 use super::redis_state::RedisState;
 use super::shard::Ledger;
 use crate::config::{FallbackMode, LimiterSettings};
-use crate::counters::redis::{
-    Ask, AskMode, BatchId, BatchOutcome, GrantedSlot, RedisError, SubjectBatch, SubjectOutcome,
-};
+use crate::counters::redis::{Ask, AskMode, BatchId, BatchOutcome, RedisError, SubjectBatch, SubjectOutcome, Verdict};
 use crate::counters::table::CounterTable;
 use crate::domain::cost::Cost;
 use crate::domain::decide;
@@ -27,8 +25,8 @@ use crate::domain::time::Timestamp;
 /// Rounds under way at once: one that Redis works on, and one on the wire.
 const ROUNDS_IN_FLIGHT: usize = 2;
 
-/// Rounds whose answers were lost that are remembered, a shard. Past it the oldest is taken as not applied.
-const MISSED_BOUND: usize = 256;
+/// Subjects that Redis is told of in one call: the script blocks it while it runs.
+const SUBJECTS_A_DEBT: usize = 256;
 
 /// A round trip, ready to be sent.
 #[derive(Debug)]
@@ -39,6 +37,9 @@ pub struct Round {
     sent_at: Timestamp,
 }
 
+/// A round whose answer was lost: it may have been applied.
+pub type Missed = (BatchId, Vec<SubjectBatch>);
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     /// Redis decides.
@@ -47,6 +48,8 @@ enum Phase {
     Away,
     /// Redis answers again and is being told what was granted meanwhile; this shard still decides alone.
     Recovering,
+    /// Redis is being told the last of it: checks wait until it has been, or there would always be more to tell.
+    Settling,
 }
 
 #[derive(Debug)]
@@ -56,10 +59,13 @@ pub struct Remote {
     batch: Batch,
     denials: Denials,
     debts: Debts,
+    /// What Redis may or may not have been told. It is told again under the same id, which adds nothing twice.
+    telling: Option<(BatchId, Arc<Owed>)>,
     phase: Phase,
     in_flight: usize,
-    /// Rounds that may have been applied though their answer never came.
-    missed: VecDeque<(BatchId, Vec<SubjectBatch>)>,
+    /// Rounds that may have been applied though their answer never came. None is sent until these are accounted for, so
+    /// there are never more than may be in flight.
+    missed: Vec<Missed>,
     next_id: BatchId,
     /// How far Redis' clock is ahead of this process' clock; never less than it truly is by more than one way of the line.
     clock_ahead_micros: i64,
@@ -77,9 +83,10 @@ impl Remote {
             batch: Batch::default(),
             denials: Denials::new(capacity),
             debts: Debts::new(capacity),
+            telling: None,
             phase: Phase::Normal,
             in_flight: 0,
-            missed: VecDeque::new(),
+            missed: Vec::new(),
             next_id: first_id,
             clock_ahead_micros: 0,
             fallback: settings.fallback,
@@ -98,7 +105,7 @@ impl Remote {
             .flatten();
         match (denial, self.phase) {
             (Some(denial), _) => ledger.answer(planned, denial),
-            (None, Phase::Normal) => self.batch.add(planned),
+            (None, Phase::Normal | Phase::Settling) => self.batch.add(planned),
             (None, Phase::Away | Phase::Recovering) => self.decide_alone(planned, ledger, now),
         }
     }
@@ -146,88 +153,108 @@ impl Remote {
             }
             Err(error) => {
                 if error.may_have_been_applied() {
-                    self.missed.push_back((round.id, round.subjects));
-                    if self.missed.len() > MISSED_BOUND {
-                        self.missed.pop_front();
-                    }
+                    self.missed.push((round.id, round.subjects));
                 }
-                self.lose(error.to_string());
-                let checks = round.groups.into_iter().flat_map(|group| group.checks);
-                let waiting: Vec<Planned> = checks.chain(self.batch.drain()).collect();
-                for planned in waiting {
-                    self.decide_alone(planned, ledger, now);
-                }
+                let checks = round.groups.into_iter().flat_map(|group| group.checks).collect();
+                self.lose(&error, checks, ledger, now);
             }
         }
     }
 
-    /// Whether Redis should be asked if it is back.
+    /// Redis does not answer: these checks, and all that wait, are decided here.
+    fn lose(&mut self, error: &RedisError, checks: Vec<Planned>, ledger: &mut Ledger, now: Timestamp) {
+        if self.phase == Phase::Normal {
+            self.state.shard_lost(error.to_string());
+        }
+        self.phase = Phase::Away;
+        let waiting: Vec<Planned> = checks.into_iter().chain(self.batch.drain()).collect();
+        for planned in waiting {
+            self.decide_alone(planned, ledger, now);
+        }
+    }
+
+    /// Whether nothing is under way that would show if Redis still answers.
+    pub fn is_idle(&self) -> bool {
+        self.phase == Phase::Normal && self.in_flight == 0
+    }
+
+    /// Redis gave a sign of life in so much time.
+    pub fn answered(&self, round_trip: Duration) {
+        self.state.answered(round_trip);
+    }
+
+    /// Redis was asked for a sign of life while nothing was under way, and gave none.
+    pub fn silent(&mut self, error: &RedisError, ledger: &mut Ledger, now: Timestamp) {
+        self.lose(error, Vec::new(), ledger, now);
+    }
+
+    /// Whether Redis should be asked if it is back: every round that was under way has landed, one way or the other.
     pub fn wants_probe(&self) -> bool {
-        self.phase == Phase::Away
+        self.phase == Phase::Away && self.in_flight == 0
     }
 
-    /// Redis answered a probe: the rounds to look up before it is told what is owed.
-    pub fn begin_recovery(&mut self) -> Vec<(BatchId, Vec<SubjectBatch>)> {
+    /// Redis is asked: the rounds to look up before it is told what is owed.
+    pub fn begin_recovery(&mut self) -> Vec<Missed> {
         self.phase = Phase::Recovering;
-        self.missed.iter().cloned().collect()
+        self.missed.clone()
     }
 
-    /// The answers of lost rounds, in the order of [`Remote::begin_recovery`]: what they charged is not owed.
-    pub fn found_missed(&mut self, outcomes: &[Option<BatchOutcome>]) {
-        let missed = std::mem::take(&mut self.missed);
-        for ((_, subjects), outcome) in missed.iter().zip(outcomes) {
-            for (batch, outcome) in subjects.iter().zip(outcome.iter().flat_map(|outcome| &outcome.subjects)) {
-                let SubjectOutcome::Decided { allowed, .. } = outcome else { continue };
-                let charged =
-                    batch.asks.iter().zip(allowed).filter(|(ask, allowed)| **allowed && ask.mode != AskMode::Peek);
-                for (ask, _) in charged {
+    /// What came of the lost rounds, in the order of [`Remote::begin_recovery`]: what they charged is not owed.
+    pub fn found_missed(&mut self, found: &[Option<Vec<Verdict>>]) {
+        for ((_, subjects), verdicts) in std::mem::take(&mut self.missed).iter().zip(found) {
+            let asks = subjects.iter().flat_map(|batch| batch.asks.iter().map(|ask| (&batch.subject, ask)));
+            for ((subject, ask), verdict) in asks.zip(verdicts.iter().flatten()) {
+                if *verdict == Verdict::Charged {
                     for limit in &ask.plan.limits {
-                        self.debts.forgive(&batch.subject, limit.slot, ask.cost.units());
+                        self.debts.forgive(subject, limit.slot, ask.cost.units());
                     }
                 }
             }
         }
     }
 
-    /// What Redis has to be told, where anything is owed; while it is away nothing can be.
-    pub fn take_debts(&mut self, now: Timestamp) -> Option<(BatchId, Owed)> {
-        if self.phase == Phase::Away || self.debts.is_empty() {
+    /// What Redis has to be told next, where anything is owed. With the last of it, checks begin to wait for it.
+    pub fn take_debts(&mut self, now: Timestamp) -> Option<(BatchId, Arc<Owed>)> {
+        if !matches!(self.phase, Phase::Recovering | Phase::Settling) {
             return None;
         }
-        let owed = self.debts.take(self.redis_time(now));
-        let id = self.next_id;
-        self.next_id = id.next();
-        (!owed.is_empty()).then_some((id, owed))
+        if self.telling.is_none() {
+            let owed = self.debts.take(SUBJECTS_A_DEBT, self.redis_time(now));
+            if !owed.is_empty() {
+                let id = self.next_id;
+                self.next_id = id.next();
+                self.telling = Some((id, Arc::new(owed)));
+            }
+        }
+        if self.debts.is_empty() {
+            self.phase = Phase::Settling;
+        }
+        self.telling.clone()
     }
 
     /// Redis was told.
-    pub fn paid(&mut self, debts: &[(Subject, Vec<GrantedSlot>)], ledger: &Ledger) {
-        let units = debts.iter().flat_map(|(_, slots)| slots.iter().map(|slot| slot.units).max()).sum();
+    pub fn paid(&mut self, ledger: &Ledger) {
+        let Some((_, owed)) = self.telling.take() else { return };
+        let units = owed.iter().filter_map(|(_, slots)| slots.iter().map(|slot| slot.units).max()).sum();
         ledger.metrics.reconciled_units.inc_by(units);
     }
 
-    /// Redis could not be told. Where it may have been, the debt is dropped: a charge is never sent twice.
-    pub fn unpaid(&mut self, debts: Owed, error: &RedisError) {
-        if !error.may_have_been_applied() {
-            self.debts.restore(debts);
+    /// Redis could not be told, or did not say that it was.
+    pub fn unpaid(&mut self, error: &RedisError, ledger: &mut Ledger, now: Timestamp) {
+        if !error.may_have_been_applied()
+            && let Some((_, owed)) = self.telling.take()
+        {
+            self.debts.restore(&owed);
         }
-        self.lose(error.to_string());
+        self.lose(error, Vec::new(), ledger, now);
     }
 
-    /// Everything is told: Redis decides again.
+    /// Everything is told: Redis decides again, first the checks that waited.
     pub fn recovered(&mut self) {
-        if self.phase == Phase::Recovering {
+        if self.phase == Phase::Settling {
             self.phase = Phase::Normal;
             self.state.shard_recovered();
         }
-    }
-
-    /// Redis went away again, or never was there.
-    pub fn lose(&mut self, error: String) {
-        if self.phase == Phase::Normal {
-            self.state.shard_lost(error);
-        }
-        self.phase = Phase::Away;
     }
 
     pub fn forget_denials(&self, users: Option<&[UserId]>) {
@@ -241,6 +268,9 @@ impl Remote {
     pub fn reset(&mut self, subject: &Subject, slots: Option<&[SlotId]>) -> &mut CounterTable {
         self.denials.forget(subject);
         self.debts.forget(subject, slots);
+        if let Some((_, owed)) = &mut self.telling {
+            forget_owed(Arc::make_mut(owed), subject, slots);
+        }
         &mut self.warm
     }
 
@@ -250,18 +280,20 @@ impl Remote {
 
     /// Tells each check of a subject what Redis decided. The limits as each check saw them are worked out by the same rule.
     fn hand_out(&mut self, group: Group, outcome: SubjectOutcome, now: Timestamp, ledger: &mut Ledger) {
-        let SubjectOutcome::Decided { before: mut state, allowed } = outcome else {
+        let SubjectOutcome::Decided { before: mut state, verdicts } = outcome else {
             group.checks.into_iter().for_each(|planned| ledger.refuse(planned, LimiterError::CountersUnreadable));
             return;
         };
-        for (planned, allowed) in group.checks.into_iter().zip(allowed) {
+        for (planned, verdict) in group.checks.into_iter().zip(verdicts) {
             let check = &planned.job.check;
-            let violations =
-                if allowed { Vec::new() } else { decide::violations(&state, &planned.plan, check.cost, now) };
-            let limits = if allowed && check.dry_run {
+            let violations = match verdict {
+                Verdict::Denied => decide::violations(&state, &planned.plan, check.cost, now),
+                Verdict::Allowed | Verdict::Charged => Vec::new(),
+            };
+            let limits = if verdict == Verdict::Allowed && check.dry_run {
                 decide::statuses_as_if(&state, &planned.plan, check.cost, now)
             } else {
-                if allowed {
+                if verdict == Verdict::Charged {
                     decide::charge(&mut state, &planned.plan, check.cost, now);
                 }
                 decide::statuses(&state, &planned.plan, now)
@@ -272,6 +304,8 @@ impl Remote {
             }
             ledger.answer(planned, decision);
         }
+        // What another round that was lost has left owing is not in Redis' state.
+        self.debts.add_to(&mut state, &group.subject, now);
         self.warm.put(&group.subject, state, now);
     }
 

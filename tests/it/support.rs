@@ -5,6 +5,7 @@ pub mod answer;
 pub mod postgres_server;
 pub mod quotad;
 pub mod redis_server;
+pub mod tcp_proxy;
 
 use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::time::{Duration, Instant};
@@ -55,4 +56,10 @@ pub async fn until<T>(within: Duration, what: &str, mut ask: impl AsyncFnMut() -
         assert!(begun.elapsed() < within, "{what}: not within {within:?}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+/// The settings of a service that uses this Redis, for tests that speak to it as the service does.
+pub fn settings_of(redis: &redis_server::RedisServer) -> ::quotad::config::RedisSettings {
+    let vars = [("QUOTAD_REDIS_URL".to_owned(), redis.url())];
+    ::quotad::config::Settings::from_vars(vars).expect("settings").redis.expect("a Redis")
 }

@@ -3,21 +3,19 @@
 -- KEYS[1]    the subject's counters
 -- ARGV[1]    MessagePack, a flat array of slot ids; empty: every slot
 -- answer     1
--- A value is that of slots.lua; one that is something else is deleted.
 --
--- Invariant: slots that are not named keep what they hold and when they expire.
+-- Invariant: slots that are not named keep what they hold and when they expire. A foreign value is deleted.
 
 local ids = cmsgpack.unpack(ARGV[1])
-local raw = #ids > 0 and redis.call('GET', KEYS[1])
-local value = raw and read(raw) or { 1 }
+local now = redis_time()
+local named = {}
+for _, id in ipairs(ids) do named[id] = true end
 
-for _, id in ipairs(ids) do
-  local j = position(value, id)
-  if j then
-    value[j + 1] = 0
+local kept = {}
+if #ids > 0 then
+  for _, slot in ipairs(read(call('MGET', KEYS[1])[1], now)) do
+    if not named[slot[1]] then kept[#kept + 1] = slot end
   end
 end
-if not store(KEYS[1], value) then
-  redis.call('DEL', KEYS[1])
-end
+store(KEYS[1], kept, now)
 return 1

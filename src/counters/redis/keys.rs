@@ -8,7 +8,10 @@ use crate::domain::subject::Subject;
 /// Partitions are cut from the top bits of a subject's hash. A constant: another number would be other keys.
 const PARTITION_BITS: u32 = 7;
 
-/// Which batch this is: of which process, which shard, and the how manieth.
+/// A shard writes its batches' markers under so many keys in turn: more than it ever has under way or unaccounted for.
+const MARKERS: u64 = 64;
+
+/// Which batch this is: of which process, which shard, and the how manieth, from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct BatchId {
     instance: u64,
@@ -19,12 +22,16 @@ pub struct BatchId {
 impl BatchId {
     /// `instance` is a number that no other process has.
     pub fn first(instance: u64, shard: usize) -> Self {
-        Self { instance, shard: u32::try_from(shard).unwrap_or(u32::MAX), sequence: 0 }
+        Self { instance, shard: u32::try_from(shard).unwrap_or(u32::MAX), sequence: 1 }
     }
 
     #[must_use]
     pub const fn next(self) -> Self {
         Self { sequence: self.sequence.wrapping_add(1), ..self }
+    }
+
+    pub const fn sequence(self) -> u64 {
+        self.sequence
     }
 }
 
@@ -46,10 +53,17 @@ impl Keys {
         key.into_bytes()
     }
 
-    /// `<prefix>:{<partition>}:b:<instance>-<shard>-<sequence>`, in the partition of the batch's first subject.
-    pub fn batch(&self, id: BatchId, first: &Subject) -> Vec<u8> {
+    /// `<prefix>:{<partition>}:b:<instance>-<shard>-<turn>`, in the partition of the batch's first subject.
+    pub fn marker(&self, id: BatchId, first: &Subject) -> Vec<u8> {
         let mut key = self.partitioned(first);
-        write!(key, "b:{:016x}-{}-{}", id.instance, id.shard, id.sequence).ok();
+        write!(key, "b:{:016x}-{}-{}", id.instance, id.shard, id.sequence % MARKERS).ok();
+        key.into_bytes()
+    }
+
+    /// `<prefix>:{<partition>}:a:<instance>-<shard>-<sequence>`, in the partition of the first subject.
+    pub fn added(&self, id: BatchId, first: &Subject) -> Vec<u8> {
+        let mut key = self.partitioned(first);
+        write!(key, "a:{:016x}-{}-{}", id.instance, id.shard, id.sequence).ok();
         key.into_bytes()
     }
 

@@ -13,6 +13,9 @@ pub trait Link: fmt::Debug {
     ///
     /// Never resends: where the line breaks after sending, the error says that the command may have been applied.
     fn command<'a>(&'a self, parts: &'a [Vec<u8>]) -> Answer<'a>;
+
+    /// Gives the connection up: it answers nothing, though no error says so. The next command makes a new one.
+    fn replace(&self);
 }
 
 #[derive(Debug, thiserror::Error)]

@@ -1,5 +1,7 @@
 //! The link over the deprecated `actix-redis`: one plain node, no password, no TLS, database 0. Off by default.
 
+use std::cell::RefCell;
+
 use actix::Addr;
 use actix_redis::{Command, RedisActor, RespError, RespValue};
 
@@ -8,19 +10,24 @@ use crate::config::RedisSettings;
 
 /// An actor that keeps one connection and makes it anew when it breaks.
 #[derive(Debug)]
-pub struct ActixLink(Addr<RedisActor>);
+pub struct ActixLink {
+    address: String,
+    actor: RefCell<Addr<RedisActor>>,
+}
 
 impl ActixLink {
     /// Must be called within a running actix system.
     pub fn new(settings: &RedisSettings) -> Self {
-        Self(RedisActor::start(format!("{}:{}", settings.host, settings.port)))
+        let address = format!("{}:{}", settings.host, settings.port);
+        let actor = RefCell::new(RedisActor::start(address.clone()));
+        Self { address, actor }
     }
 }
 
 impl Link for ActixLink {
     fn command<'a>(&'a self, parts: &'a [Vec<u8>]) -> Answer<'a> {
         let command = Command(RespValue::Array(parts.iter().cloned().map(RespValue::BulkString).collect()));
-        let sent = self.0.send(command);
+        let sent = self.actor.borrow().send(command);
         Box::pin(async move {
             match sent.await {
                 Err(error) => Err(LinkError::Connect(error.to_string())),
@@ -30,6 +37,11 @@ impl Link for ActixLink {
                 Ok(Ok(value)) => text_of(value),
             }
         })
+    }
+
+    /// An actor ends when nobody holds its address any more.
+    fn replace(&self) {
+        *self.actor.borrow_mut() = RedisActor::start(self.address.clone());
     }
 }
 

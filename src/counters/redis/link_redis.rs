@@ -113,6 +113,10 @@ impl Link for RedisLink {
             }
         })
     }
+
+    fn replace(&self) {
+        self.state().connection = None;
+    }
 }
 
 fn text_of(value: Value) -> Result<Option<Vec<u8>>, LinkError> {

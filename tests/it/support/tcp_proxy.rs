@@ -1,0 +1,138 @@
+//! A line that can be broken: it stands between the service and a server, on loopback, and fails as it is told to.
+
+use std::net::Ipv4Addr;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+
+/// What becomes of the bytes that come back from the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Replies {
+    Pass,
+    /// Later by so much.
+    Late(Duration),
+    /// One byte a packet.
+    Sliced,
+    /// Replaced by bytes that are no reply; then the line is cut.
+    Garbage,
+    /// The line is cut in the place of a reply: what was asked has been done.
+    Lost,
+}
+
+pub struct TcpProxy {
+    port: u16,
+    shared: Arc<Shared>,
+    listener: JoinHandle<()>,
+}
+
+struct Shared {
+    replies: Mutex<Replies>,
+    /// Connections of an earlier epoch carry nothing any more, and stay open.
+    epoch: AtomicU64,
+    accepted: AtomicUsize,
+}
+
+impl TcpProxy {
+    /// Passes everything on to a port of this machine, until it is told otherwise.
+    pub async fn before(server: u16) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
+        let port = listener.local_addr().expect("its address").port();
+        let shared = Arc::new(Shared {
+            replies: Mutex::new(Replies::Pass),
+            epoch: AtomicU64::new(0),
+            accepted: AtomicUsize::new(0),
+        });
+        let its_own = Arc::clone(&shared);
+        let listener = tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                its_own.accepted.fetch_add(1, Ordering::Relaxed);
+                tokio::spawn(carry(client, server, Arc::clone(&its_own)));
+            }
+        });
+        Self { port, shared, listener }
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub fn set(&self, replies: Replies) {
+        *self.shared.replies.lock().unwrap_or_else(PoisonError::into_inner) = replies;
+    }
+
+    /// The connections that are open carry nothing any more, though neither end is told. New ones do.
+    pub fn go_half_open(&self) {
+        self.shared.epoch.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many connections were made.
+    pub fn accepted(&self) -> usize {
+        self.shared.accepted.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for TcpProxy {
+    fn drop(&mut self) {
+        self.listener.abort();
+    }
+}
+
+async fn carry(client: TcpStream, server: u16, shared: Arc<Shared>) {
+    let Ok(server) = TcpStream::connect((Ipv4Addr::LOCALHOST, server)).await else { return };
+    let born = shared.epoch.load(Ordering::Relaxed);
+    let is_dead = || shared.epoch.load(Ordering::Relaxed) != born;
+    let _ = (client.set_nodelay(true), server.set_nodelay(true));
+    let (mut from_client, mut to_client) = client.into_split();
+    let (mut from_server, mut to_server) = server.into_split();
+    let asked = async {
+        let mut bytes = vec![0; 64 * 1024];
+        while let Ok(count @ 1..) = from_client.read(&mut bytes).await {
+            if is_dead() {
+                std::future::pending::<()>().await;
+            }
+            if to_server.write_all(&bytes[..count]).await.is_err() {
+                return;
+            }
+        }
+    };
+    let answered = async {
+        let mut bytes = vec![0; 64 * 1024];
+        while let Ok(count @ 1..) = from_server.read(&mut bytes).await {
+            if is_dead() {
+                std::future::pending::<()>().await;
+            }
+            let replies = *shared.replies.lock().unwrap_or_else(PoisonError::into_inner);
+            let sent = match replies {
+                Replies::Pass => to_client.write_all(&bytes[..count]).await,
+                Replies::Late(pause) => {
+                    tokio::time::sleep(pause).await;
+                    to_client.write_all(&bytes[..count]).await
+                }
+                Replies::Sliced => {
+                    let mut sent = Ok(());
+                    for byte in bytes[..count].chunks(1) {
+                        sent = to_client.write_all(byte).await;
+                        tokio::task::yield_now().await;
+                    }
+                    sent
+                }
+                Replies::Garbage => {
+                    let _ = to_client.write_all(b"HTTP/1.1 418 I'm a teapot\r\n\r\n\0\xff$-7\r\n").await;
+                    return;
+                }
+                Replies::Lost => return,
+            };
+            if sent.is_err() {
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        () = asked => {}
+        () = answered => {}
+    }
+}
