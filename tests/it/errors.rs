@@ -204,3 +204,18 @@ async fn a_user_id_in_a_path_is_the_one_in_a_body() {
         assert_eq!((quota.status, known), (200, (Some(id), Some(3))), "{path}: {}", quota.text);
     }
 }
+
+/// Two credentials in one request: which of them speaks must not depend on who reads it.
+#[tokio::test]
+async fn the_same_credential_header_twice_is_refused() {
+    let stores = Stores::start(Backend::Embedded);
+    let quotad = service(&stores).await;
+    let bearer = format!("Bearer {ADMIN_KEY}");
+    for twice in [
+        [("x-api-key", ADMIN_KEY), ("x-api-key", "qd_0000000000000000_wrong")],
+        [("x-api-key", ADMIN_KEY), ("x-api-key", ADMIN_KEY)],
+        [("authorization", &bearer), ("authorization", "Bearer wrong")],
+    ] {
+        assert_problem(&quotad.ask_as(Method::GET, "/api/v2/admin/quotas/u", None, &twice).await, 401);
+    }
+}
