@@ -141,8 +141,14 @@ pub async fn not_found() -> Problem {
     Problem::absent("there is nothing at this path")
 }
 
-pub async fn method_not_allowed() -> Problem {
-    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed", "this path has other methods")
+/// 405 with the methods that there are, as RFC 9110 has it.
+pub fn method_not_allowed(allowed: &str) -> HttpResponse {
+    let detail = format!("this path has {allowed}");
+    let mut answer = Problem::new(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed", detail).error_response();
+    if let Ok(value) = HeaderValue::try_from(allowed) {
+        answer.headers_mut().insert(header::ALLOW, value);
+    }
+    answer
 }
 
 impl actix_web::Responder for Problem {

@@ -205,6 +205,46 @@ async fn a_user_id_in_a_path_is_the_one_in_a_body() {
     }
 }
 
+/// Bytes that are no text name nobody: were they replaced, `%FF` and `%FE` would be one user.
+#[tokio::test]
+async fn a_path_that_is_no_text_names_no_user() {
+    let stores = Stores::start(Backend::Embedded);
+    let quotad = service(&stores).await;
+    let body = json!({"custom_requests_per_hour": 5});
+    for (method, path) in [
+        (Method::GET, "/api/v2/admin/quotas/%FF"),
+        (Method::GET, "/api/v2/admin/quotas/a%C3"),
+        (Method::PUT, "/api/v2/admin/quotas/%FF"),
+        (Method::DELETE, "/api/v2/admin/quotas/%FF"),
+        (Method::POST, "/api/v2/admin/quotas/%FF/reset"),
+        (Method::GET, "/api/v2/admin/quotas/%FF/history"),
+        (Method::GET, "/api/v2/admin/users/%FE"),
+        (Method::PUT, "/api/v2/admin/users/%ED%A0%80"),
+        (Method::GET, "/api/v2/admin/ips/%FF"),
+        (Method::POST, "/api/v2/admin/ips/%FF/reset"),
+        (Method::GET, "/api/v2/admin/tiers/%FF"),
+        (Method::DELETE, "/api/v2/admin/keys/%FF"),
+    ] {
+        let answer = quotad.ask(method.clone(), path, (method == Method::PUT).then(|| body.clone())).await;
+        assert_problem(&answer, 400);
+    }
+    // The sign that stands for such bytes is a character like any other.
+    assert_eq!(quotad.quota("%EF%BF%BD").await.json["user_id"], "\u{fffd}");
+}
+
+/// RFC 9110, section 15.5.6: a 405 says which methods there are.
+#[tokio::test]
+async fn a_405_says_which_methods_there_are() {
+    let stores = Stores::start(Backend::Embedded);
+    let quotad = service(&stores).await;
+    for (path, methods) in [(CHECK, &["POST"][..]), ("/api/v2/admin/keys", &["GET", "POST"])] {
+        let answer = quotad.ask(Method::PATCH, path, None).await;
+        assert_problem(&answer, 405);
+        let allow = answer.header("allow").unwrap_or_else(|| panic!("Allow: {:?}", answer.headers));
+        assert!(methods.iter().all(|method| allow.contains(method)), "{allow}");
+    }
+}
+
 /// Two credentials in one request: which of them speaks must not depend on who reads it.
 #[tokio::test]
 async fn the_same_credential_header_twice_is_refused() {
