@@ -1,5 +1,9 @@
 //! Requests that can't be taken: a clear problem, nothing charged, and nothing told of the inside.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -258,4 +262,29 @@ async fn the_same_credential_header_twice_is_refused() {
     ] {
         assert_problem(&quotad.ask_as(Method::GET, "/api/v2/admin/quotas/u", None, &twice).await, 401);
     }
+}
+
+/// What a connection answers to bytes after which nothing more comes, until it is closed.
+fn answer_to_half_a_request(quotad: &Quotad, half: &str) -> String {
+    let mut stream = TcpStream::connect(quotad.address()).expect("a connection");
+    stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
+    stream.write_all(half.as_bytes()).expect("half a request");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer, and then the end");
+    answer
+}
+
+#[tokio::test]
+async fn a_request_that_does_not_come_to_its_end_is_given_up() {
+    let stores = Stores::start(Backend::Embedded);
+    let quotad = service(&stores).await;
+    let head = format!("POST {CHECK} HTTP/1.1\r\nHost: x\r\nX-API-Key: {ADMIN_KEY}\r\n");
+    let half_a_body = format!("{head}Content-Type: application/json\r\nContent-Length: 17\r\n\r\n{{\"user_id\"");
+    let (body, head) = std::thread::scope(|scope| {
+        let body = scope.spawn(|| answer_to_half_a_request(&quotad, &half_a_body));
+        let head = scope.spawn(|| answer_to_half_a_request(&quotad, &head));
+        (body.join().expect("an answer"), head.join().expect("an answer"))
+    });
+    assert!(body.starts_with("HTTP/1.1 408 ") && body.contains("application/problem+json"), "{body}");
+    assert!(head.is_empty() || head.starts_with("HTTP/1.1 408 "), "{head}");
 }
