@@ -10,6 +10,7 @@ mod cli;
 mod errors;
 mod instances;
 mod openapi;
+mod packaging;
 mod redis_away;
 mod restart;
 mod scenarios;
