@@ -7,15 +7,19 @@ use super::names::{NAMES, Shown};
 /// Longer values are cut in a refusal.
 const SHOWN_MAX_CHARS: usize = 200;
 
-/// A value as it may be shown.
+/// A value as it may be shown. A name that is mistyped may be a secret's, as far as it looks like one.
 pub fn masked(name: &str, value: &str) -> String {
     let shown = |name: &str| NAMES.iter().find(|known| known.name == name).map(|known| known.shown);
-    match shown(name).or_else(|| nearest(name).and_then(shown)) {
+    match shown(name) {
         _ if value.is_empty() => String::new(),
         Some(Shown::Plainly) => value.to_owned(),
         Some(Shown::Url) => without_password(value),
-        // A name that is like no other may be a secret's.
-        Some(Shown::Masked) | None => "***".to_owned(),
+        Some(Shown::Masked) => "***".to_owned(),
+        None => match nearest(name).and_then(shown).filter(|_| !is_secret(name)) {
+            Some(Shown::Plainly) if !value.contains("://") => value.to_owned(),
+            Some(Shown::Plainly | Shown::Url) => without_password(value),
+            Some(Shown::Masked) | None => "***".to_owned(),
+        },
     }
 }
 
@@ -68,8 +72,8 @@ fn is_place(place: &str) -> bool {
     })
 }
 
-fn is_secret(parameter: &str) -> bool {
-    let name = parameter.to_ascii_lowercase();
+fn is_secret(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
     ["pass", "secret", "token", "key", "sig"].iter().any(|part| name.contains(part))
 }
 
@@ -125,6 +129,16 @@ mod tests {
         ] {
             assert_eq!(without_password(url), expected);
         }
+    }
+
+    #[test]
+    fn what_a_mistyped_name_holds_is_shown_with_care() {
+        assert_eq!(masked("SHARD", "2"), "2");
+        // Close to REDIS_SSL, and to LISTEN.
+        assert_eq!(masked("REDIS_PASS", "hunter2"), "***");
+        assert_eq!(masked("LISTN", "http://hunter2@h"), "http://***@h");
+        assert_eq!(masked("JWT_ISSUER", "https://h/?key=1"), "https://h/?key=1", "this one is known");
+        assert_eq!(masked("NOTHING_LIKE_IT", "hunter2"), "***");
     }
 
     #[test]
