@@ -57,12 +57,21 @@ impl Settings {
     /// `OMICS_` that this service does not know: they belong to the API it stands beside. An empty value counts as unset.
     pub fn from_vars(vars: impl IntoIterator<Item = (String, String)>) -> Result<Self, SettingsError> {
         let vars: BTreeMap<String, String> = vars.into_iter().filter(|(_, value)| !value.is_empty()).collect();
-        for (variable, value) in &vars {
-            if let Some((name, known)) = ours(variable) {
-                acceptable(variable, name, known, value)?;
+        let ours = || vars.iter().filter_map(|(variable, value)| Some((variable, ours(variable)?, value)));
+        for (variable, (name, known), value) in ours() {
+            can_act(variable, name, known, value)?;
+        }
+        let settings = sections::read(&parse::Source { vars: &vars })?;
+        // Last, so that a number or a list is refused with what is allowed there; paths and texts are left.
+        for (variable, (name, known), value) in ours() {
+            let secret = known.is_some_and(|known| known.shown == Shown::Masked);
+            if !secret && value.contains(char::is_control) {
+                let (variable, value) = (variable.clone(), shown::masked(name, value));
+                let allowed = "a text without control characters".to_owned();
+                return Err(SettingsError::NotAllowed { variable, value, allowed });
             }
         }
-        sections::read(&parse::Source { vars: &vars })
+        Ok(settings)
     }
 }
 
@@ -77,8 +86,8 @@ fn ours(variable: &str) -> Option<(&str, Option<&'static Name>)> {
     Some((name, Some(known)))
 }
 
-/// Whether a variable of ours can be acted on at all. Only a secret may hold a control character.
-fn acceptable(variable: &str, name: &str, known: Option<&Name>, value: &str) -> Result<(), SettingsError> {
+/// Whether there is such a setting, and this version has what it sets.
+fn can_act(variable: &str, name: &str, known: Option<&Name>, value: &str) -> Result<(), SettingsError> {
     let (variable, shown) = (variable.to_owned(), shown::masked(name, value));
     match known {
         None => {
@@ -86,10 +95,6 @@ fn acceptable(variable: &str, name: &str, known: Option<&Name>, value: &str) -> 
             Err(SettingsError::Unknown { variable, value: shown, hint })
         }
         Some(known) if !known.supported => Err(SettingsError::NotSupported { variable, value: shown }),
-        Some(known) if known.shown != Shown::Masked && value.contains(char::is_control) => {
-            let allowed = "a text without control characters".to_owned();
-            Err(SettingsError::NotAllowed { variable, value: shown, allowed })
-        }
         Some(_) => Ok(()),
     }
 }
@@ -138,6 +143,7 @@ mod tests {
             (&[("QUOTAD_REDIS_URL", "redis-cluster://a:1")], &["QUOTAD_REDIS_URL", "redis:// or rediss://"]),
             (&[("OMICS_FREE_TIER_LIMIT_DAY", "-1")], &["OMICS_FREE_TIER_LIMIT_DAY=-1"]),
             (&[("QUOTAD_DATA_DIR", "a\nb")], &["QUOTAD_DATA_DIR=a\\nb", "control characters"]),
+            (&[("QUOTAD_SHARDS", "1\n2")], &["QUOTAD_SHARDS=1\\n2", "1 to 1024"]),
             (&[("QUOTAD_A\nB", "x")], &["QUOTAD_A\\nB"]),
             (&[("OMICS_REDIS_SENTINEL_PASSWORD", "hunter2")], &["OMICS_REDIS_SENTINEL_PASSWORD", "not supported"]),
         ] {
