@@ -1,8 +1,13 @@
-# Builds with crates alone; runs as a user without rights.
+# Builds with crates and Debian packages alone; runs as a user without rights.
 FROM rust:1-bookworm AS build
 WORKDIR /src
-COPY . .
-RUN cargo build --release --locked
+# The dependencies are a layer of their own, built with an empty crate: a change of src does not build them again.
+COPY Cargo.toml Cargo.lock ./
+RUN mkdir src && touch src/lib.rs && echo 'fn main() {}' > src/main.rs && cargo build --release --locked && rm -r src
+COPY migrations migrations
+COPY src src
+# Cargo goes by the time of a file, and the empty crate is newer than the real one.
+RUN touch src/lib.rs src/main.rs && cargo build --release --locked
 
 FROM debian:bookworm-slim
 RUN useradd --system --uid 10001 --create-home --home-dir /var/lib/quotad quotad

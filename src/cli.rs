@@ -40,8 +40,8 @@ enum Command {
         /// user, service or admin
         #[arg(long, default_value = "user", value_parser = |text: &str| Role::parse(text).ok_or("user, service or admin"))]
         role: Role,
-        /// How long the token holds
-        #[arg(long, default_value_t = 3600)]
+        /// How long the token holds, 1 or more
+        #[arg(long, default_value_t = 3600, value_parser = clap::value_parser!(u32).range(1..))]
         ttl_seconds: u32,
     },
     /// Ask the service on this machine whether it is ready
@@ -94,5 +94,5 @@ fn chain(error: &dyn std::error::Error) -> String {
         }
         cause = error.source();
     }
-    line.replace('\n', " ")
+    line.replace(char::is_control, " ")
 }

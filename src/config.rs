@@ -2,61 +2,100 @@
 //!
 //! [`names`] is the table that drives everything: parsing and `quotad config`.
 
+mod describe;
 mod fields;
 mod names;
 mod parse;
+mod redis;
 mod secret;
 mod sections;
+mod shown;
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 
+use names::Shown;
 pub use names::{Audience, NAMES, Name};
+pub use redis::RedisSettings;
 pub use secret::Secret;
 pub use sections::{
     DatabaseLocation, DatabaseSettings, FallbackMode, HttpSettings, IdentitySettings, LimiterSettings, LogFormat,
-    LogSettings, PolicySettings, RedisSettings, Settings, TierNumbers,
+    LogSettings, PolicySettings, Settings, TierNumbers,
 };
+use shown::in_one_line;
 
-/// Why a setting can't be used. One line: the variable, its value (secrets masked) and what is allowed.
+/// Why a setting can't be used. One line, whatever the value: the variable, its value (secrets masked) and what is allowed.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SettingsError {
-    #[error("{variable}={value} is not a setting of quotad{hint}; `quotad config` lists them")]
+    #[error("{}={} is not a setting of quotad{hint}; `quotad config` lists them", in_one_line(.variable), in_one_line(.value))]
     Unknown { variable: String, value: String, hint: String },
-    #[error("{variable}={value} is not allowed: {allowed}")]
+    #[error("{}={} is not allowed: {allowed}", in_one_line(.variable), in_one_line(.value))]
     NotAllowed { variable: String, value: String, allowed: String },
-    #[error("{variable}={value} is not supported by this version: leave it unset")]
+    #[error("{}={} is not supported by this version: leave it unset", in_one_line(.variable), in_one_line(.value))]
     NotSupported { variable: String, value: String },
 }
 
 impl Settings {
-    /// Reads the environment of this process.
+    /// Reads the environment of this process. A value of ours that is no text is refused; a name that is none is unknown.
     #[allow(clippy::disallowed_methods, reason = "this is the one module that may read the environment")]
     pub fn from_env() -> Result<Self, SettingsError> {
-        let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
-            (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned())
+        let text = |(name, value): (OsString, OsString)| {
+            let variable = name.to_string_lossy().into_owned();
+            match (ours(&variable), value.into_string()) {
+                (None, _) => None,
+                (Some(_), Ok(value)) => Some(Ok((variable, value))),
+                (Some((name, _)), Err(value)) => {
+                    let value = shown::masked(name, &value.to_string_lossy());
+                    Some(Err(SettingsError::NotAllowed { variable, value, allowed: "UTF-8 text".to_owned() }))
+                }
+            }
         };
-        Self::from_vars(std::env::vars_os().map(text))
+        Self::from_vars(std::env::vars_os().filter_map(text).collect::<Result<Vec<_>, _>>()?)
     }
 
     /// Reads the given variables. Those without the prefix `QUOTAD_` or `OMICS_` are passed over, and so are names with
     /// `OMICS_` that this service does not know: they belong to the API it stands beside. An empty value counts as unset.
     pub fn from_vars(vars: impl IntoIterator<Item = (String, String)>) -> Result<Self, SettingsError> {
         let vars: BTreeMap<String, String> = vars.into_iter().filter(|(_, value)| !value.is_empty()).collect();
-        for (variable, value) in &vars {
-            let Some(name) = variable.strip_prefix("QUOTAD_") else { continue };
-            let shown = || names::masked(name, value);
-            match NAMES.iter().find(|known| known.name == name) {
-                None => {
-                    let hint = names::nearest(name).map(|near| format!(" (QUOTAD_{near}?)")).unwrap_or_default();
-                    return Err(SettingsError::Unknown { variable: variable.clone(), value: shown(), hint });
-                }
-                Some(known) if !known.supported => {
-                    return Err(SettingsError::NotSupported { variable: variable.clone(), value: shown() });
-                }
-                Some(_) => {}
+        let ours = || vars.iter().filter_map(|(variable, value)| Some((variable, ours(variable)?, value)));
+        for (variable, (name, known), value) in ours() {
+            can_act(variable, name, known, value)?;
+        }
+        let settings = sections::read(&parse::Source { vars: &vars })?;
+        // Last, so that a number or a list is refused with what is allowed there; paths and texts are left.
+        for (variable, (name, known), value) in ours() {
+            let secret = known.is_some_and(|known| known.shown == Shown::Masked);
+            if !secret && value.contains(char::is_control) {
+                let (variable, value) = (variable.clone(), shown::masked(name, value));
+                let allowed = "a text without control characters".to_owned();
+                return Err(SettingsError::NotAllowed { variable, value, allowed });
             }
         }
-        sections::read(&parse::Source { vars: &vars })
+        Ok(settings)
+    }
+}
+
+/// The name behind the prefix, and its entry, of a variable that this service answers for.
+fn ours(variable: &str) -> Option<(&str, Option<&'static Name>)> {
+    let known = |name: &str| NAMES.iter().find(|known| known.name == name);
+    if let Some(name) = variable.strip_prefix("QUOTAD_") {
+        return Some((name, known(name)));
+    }
+    let name = variable.strip_prefix("OMICS_")?;
+    let known = known(name).filter(|known| known.audience == Audience::Both)?;
+    Some((name, Some(known)))
+}
+
+/// Whether there is such a setting, and this version has what it sets.
+fn can_act(variable: &str, name: &str, known: Option<&Name>, value: &str) -> Result<(), SettingsError> {
+    let (variable, shown) = (variable.to_owned(), shown::masked(name, value));
+    match known {
+        None => {
+            let hint = shown::nearest(name).map(|near| format!(" (QUOTAD_{near}?)")).unwrap_or_default();
+            Err(SettingsError::Unknown { variable, value: shown, hint })
+        }
+        Some(known) if !known.supported => Err(SettingsError::NotSupported { variable, value: shown }),
+        Some(_) => Ok(()),
     }
 }
 
@@ -103,6 +142,10 @@ mod tests {
             (&[("QUOTAD_GRPC_LISTEN", "127.0.0.1:1")], &["QUOTAD_GRPC_LISTEN", "not supported"]),
             (&[("QUOTAD_REDIS_URL", "redis-cluster://a:1")], &["QUOTAD_REDIS_URL", "redis:// or rediss://"]),
             (&[("OMICS_FREE_TIER_LIMIT_DAY", "-1")], &["OMICS_FREE_TIER_LIMIT_DAY=-1"]),
+            (&[("QUOTAD_DATA_DIR", "a\nb")], &["QUOTAD_DATA_DIR=a\\nb", "control characters"]),
+            (&[("QUOTAD_SHARDS", "1\n2")], &["QUOTAD_SHARDS=1\\n2", "1 to 1024"]),
+            (&[("QUOTAD_A\nB", "x")], &["QUOTAD_A\\nB"]),
+            (&[("OMICS_REDIS_SENTINEL_PASSWORD", "hunter2")], &["OMICS_REDIS_SENTINEL_PASSWORD", "not supported"]),
         ] {
             let line = refused(vars);
             assert!(parts.iter().all(|part| line.contains(part)), "{line}");
@@ -116,6 +159,43 @@ mod tests {
         assert!(!refused(&[("QUOTAD_ADMIN_KEY", "hunter2")]).contains("hunter2"));
         assert!(!refused(&[("QUOTAD_DATABASE_URL", "mysql://u:hunter2@h/x")]).contains("hunter2"));
         assert!(!refused(&[("QUOTAD_WEBHOOK_URL", "https://u:hunter2@h/x")]).contains("hunter2"));
+    }
+
+    #[test]
+    fn what_would_be_passed_over_is_refused() {
+        let plain = ("QUOTAD_REDIS_URL", "redis://h");
+        let tls = ("OMICS_REDIS_URL", "rediss://h");
+        let (ca, cert, key) =
+            (("QUOTAD_REDIS_CA_FILE", "/ca"), ("OMICS_REDIS_CERT_FILE", "/cert"), ("QUOTAD_REDIS_KEY_FILE", "/key"));
+        let ann = ("QUOTAD_REDIS_USERNAME", "ann");
+        for (vars, part) in [
+            (&[plain, ca][..], "QUOTAD_REDIS_CA_FILE=/ca"),
+            (&[plain, cert, key], "OMICS_REDIS_CERT_FILE=/cert"),
+            (&[plain, key], "QUOTAD_REDIS_KEY_FILE=/key"),
+            (&[tls, cert], "together with REDIS_KEY_FILE"),
+            (&[tls, key], "together with REDIS_CERT_FILE"),
+            (&[plain, ann], "QUOTAD_REDIS_USERNAME=ann"),
+            (&[("QUOTAD_REDIS_URL", "redis://ann@h")], "QUOTAD_REDIS_URL=redis://***@h"),
+        ] {
+            assert!(refused(vars).contains(part), "{}", refused(vars));
+        }
+        for vars in [
+            &[tls, ca][..],
+            &[tls, cert, key],
+            &[plain, ("QUOTAD_REDIS_SSL", "true"), ca],
+            &[plain, ann, ("QUOTAD_REDIS_PASSWORD", "hunter2")],
+        ] {
+            assert!(settings(vars).is_ok(), "{vars:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_described_can_be_set_again() {
+        let first = settings(&[("QUOTAD_REDIS_URL", "redis://h:1/2"), ("OMICS_REDIS_SSL", "1")]).unwrap();
+        let vars = first.describe().iter().map(|(name, value)| (name.clone(), value.clone()));
+        let again = Settings::from_vars(vars).unwrap();
+        assert_eq!(first.describe(), again.describe());
+        assert_eq!(format!("{first:?}"), format!("{again:?}"), "the defaults of the table are those in force");
     }
 
     #[test]

@@ -10,13 +10,16 @@ mod health;
 mod history;
 mod keys;
 mod openapi;
+mod path;
 mod quotas;
+mod resource;
 mod usage;
 
 use std::sync::Arc;
 
 use actix_web::web::{self, Data, ServiceConfig};
 
+use self::resource::{delete, get, post, put, resource};
 use crate::clock::Clock;
 use crate::identity::Identity;
 use crate::limiter::Limiter;
@@ -44,44 +47,33 @@ pub fn routes(state: State) -> impl FnOnce(&mut ServiceConfig) {
     move |app| {
         app.app_data(Data::new(state))
             .app_data(web::PayloadConfig::new(body::BODY_MAX_BYTES))
-            .service(route("/api/v2/check").route(web::post().to(check::one)))
-            .service(route("/api/v2/check/batch").route(web::post().to(check::batch)))
-            .service(route("/api/v2/users/me/quota").route(web::get().to(quotas::mine)))
-            .service(route("/api/v2/users/me/quota/history").route(web::get().to(history::mine)))
-            .service(route("/api/v2/admin/quotas/usage").route(web::get().to(usage::report)))
-            .service(
-                route("/api/v2/admin/quotas/{user_id}")
-                    .route(web::get().to(quotas::of_user))
-                    .route(web::put().to(quotas::put_override))
-                    .route(web::delete().to(quotas::delete_override)),
-            )
-            .service(route("/api/v2/admin/quotas/{user_id}/reset").route(web::post().to(quotas::reset_user)))
-            .service(route("/api/v2/admin/quotas/{user_id}/history").route(web::get().to(history::of_user)))
-            .service(route("/api/v2/admin/ips/{ip}").route(web::get().to(quotas::of_ip)))
-            .service(route("/api/v2/admin/ips/{ip}/reset").route(web::post().to(quotas::reset_ip)))
-            .service(
-                route("/api/v2/admin/users/{user_id}")
-                    .route(web::get().to(admin::user))
-                    .route(web::put().to(admin::put_user)),
-            )
-            .service(route("/api/v2/admin/tiers").route(web::get().to(admin::tiers)))
-            .service(route("/api/v2/admin/tiers/{name}").route(web::get().to(admin::tier)))
-            .service(route("/api/v2/admin/endpoints").route(web::get().to(admin::endpoints)))
-            .service(route("/api/v2/admin/keys").route(web::get().to(keys::list)).route(web::post().to(keys::create)))
-            .service(route("/api/v2/admin/keys/{id}").route(web::delete().to(keys::revoke)))
-            .service(route("/api/v2/admin/audit").route(web::get().to(admin::audit)))
-            .service(route("/health").route(web::get().to(health::whole)))
-            .service(route("/health/live").route(web::get().to(health::live)))
-            .service(route("/health/ready").route(web::get().to(health::ready)))
-            .service(route("/metrics").route(web::get().to(health::metrics)))
-            .service(route("/openapi.json").route(web::get().to(openapi::document)))
-            .service(route("/docs").route(web::get().to(openapi::docs)))
-            .service(openapi::pages())
+            .service(resource("/api/v2/check", [post(check::one)]))
+            .service(resource("/api/v2/check/batch", [post(check::batch)]))
+            .service(resource("/api/v2/users/me/quota", [get(quotas::mine)]))
+            .service(resource("/api/v2/users/me/quota/history", [get(history::mine)]))
+            .service(resource("/api/v2/admin/quotas/usage", [get(usage::report)]))
+            .service(resource(
+                "/api/v2/admin/quotas/{user_id}",
+                [get(quotas::of_user), put(quotas::put_override), delete(quotas::delete_override)],
+            ))
+            .service(resource("/api/v2/admin/quotas/{user_id}/reset", [post(quotas::reset_user)]))
+            .service(resource("/api/v2/admin/quotas/{user_id}/history", [get(history::of_user)]))
+            .service(resource("/api/v2/admin/ips/{ip}", [get(quotas::of_ip)]))
+            .service(resource("/api/v2/admin/ips/{ip}/reset", [post(quotas::reset_ip)]))
+            .service(resource("/api/v2/admin/users/{user_id}", [get(admin::user), put(admin::put_user)]))
+            .service(resource("/api/v2/admin/tiers", [get(admin::tiers)]))
+            .service(resource("/api/v2/admin/tiers/{name}", [get(admin::tier)]))
+            .service(resource("/api/v2/admin/endpoints", [get(admin::endpoints)]))
+            .service(resource("/api/v2/admin/keys", [get(keys::list), post(keys::create)]))
+            .service(resource("/api/v2/admin/keys/{id}", [delete(keys::revoke)]))
+            .service(resource("/api/v2/admin/audit", [get(admin::audit)]))
+            .service(resource("/health", [get(health::whole)]))
+            .service(resource("/health/live", [get(health::live)]))
+            .service(resource("/health/ready", [get(health::ready)]))
+            .service(resource("/metrics", [get(health::metrics)]))
+            .service(resource("/openapi.json", [get(openapi::document)]))
+            .service(resource("/docs", [get(openapi::docs)]))
+            .service(resource("/docs/{file:.*}", [get(openapi::page)]))
             .default_service(web::to(error::not_found));
     }
-}
-
-/// A resource that answers other methods with 405.
-fn route(path: &str) -> actix_web::Resource {
-    web::resource(path).default_service(web::to(error::method_not_allowed))
 }

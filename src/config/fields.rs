@@ -1,5 +1,6 @@
 //! Values with a syntax of their own: endpoint costs, CIDR lists, Redis and database addresses.
 
+use std::net::Ipv6Addr;
 use std::path::PathBuf;
 
 use ipnet::IpNet;
@@ -50,9 +51,10 @@ pub struct RedisAddress {
     pub password: Option<Secret>,
 }
 
-/// `redis://[user][:password]@host[:port][/database]`, or the same with `rediss://`.
+/// `redis://[user][:password]@host[:port][/database]`, or the same with `rediss://`. Anything more is refused: a query
+/// would be passed over.
 pub fn redis_address(text: &str) -> Option<RedisAddress> {
-    let (scheme, rest) = text.split_once("://")?;
+    let (scheme, rest) = text.split_once("://").filter(|_| !text.contains(char::is_whitespace))?;
     let tls = match scheme {
         "redis" => false,
         "rediss" => true,
@@ -60,22 +62,62 @@ pub fn redis_address(text: &str) -> Option<RedisAddress> {
     };
     let (login, place) = rest.rsplit_once('@').map_or((None, rest), |(login, place)| (Some(login), place));
     let (authority, database) = place.split_once('/').unwrap_or((place, ""));
-    let database = if database.is_empty() { 0 } else { database.parse().ok().filter(|number| *number >= 0)? };
+    let database = if database.is_empty() { 0 } else { digits(database)?.parse().ok()? };
     let (host, port) = match authority.strip_prefix('[') {
         Some(v6) => {
-            let (host, port) = v6.split_once(']')?;
-            (host, port.strip_prefix(':'))
+            let (host, port) = v6.split_once(']').filter(|(host, _)| host.parse::<Ipv6Addr>().is_ok())?;
+            (host, if port.is_empty() { None } else { Some(port.strip_prefix(':')?) })
         }
-        None => authority.split_once(':').map_or((authority, None), |(host, port)| (host, Some(port))),
+        None => {
+            let (host, port) = authority.split_once(':').map_or((authority, None), |(host, port)| (host, Some(port)));
+            (Some(host).filter(|host| is_host_name(host))?, port)
+        }
     };
-    let port = port.map_or(Some(6379), |port| port.parse().ok())?;
-    let decode = |text: &str| percent_decode_str(text).decode_utf8().ok().map(|text| text.into_owned());
-    let (username, password) = login.map_or((None, None), |login| match login.split_once(':') {
-        Some((user, password)) => (decode(user).filter(|user| !user.is_empty()), decode(password)),
-        None => (decode(login), None),
-    });
-    let password = password.map(|text| Secret::new(&text));
-    (!host.is_empty()).then(|| RedisAddress { host: host.to_owned(), port, tls, database, username, password })
+    let port = port.map_or(Some(6379), |port| digits(port)?.parse().ok())?;
+    let (username, password) = match login.map(|login| login.split_once(':').unwrap_or((login, ""))) {
+        Some((user, password)) => (decoded(user)?, decoded(password)?),
+        None => (String::new(), String::new()),
+    };
+    Some(RedisAddress {
+        host: host.to_owned(),
+        port,
+        tls,
+        database,
+        username: Some(username).filter(|user| !user.is_empty()),
+        password: Some(password).filter(|password| !password.is_empty()).map(|password| Secret::new(&password)),
+    })
+}
+
+/// A name or an IPv4 address.
+fn is_host_name(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+}
+
+/// `None` for what has a sign, or no digit.
+fn digits(text: &str) -> Option<&str> {
+    Some(text).filter(|text| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+fn decoded(text: &str) -> Option<String> {
+    percent_decode_str(text).decode_utf8().ok().map(|text| text.into_owned())
+}
+
+/// Levels, and `target=level`, with commas. `EnvFilter` takes any word for a target and logs everything of it, so that a
+/// mistyped level would turn the log off.
+pub fn log_filter(text: &str) -> Option<String> {
+    let is_level = |word: &str| {
+        let levels = ["off", "error", "warn", "info", "debug", "trace"];
+        levels.iter().any(|level| word.eq_ignore_ascii_case(level))
+    };
+    let is_target = |word: &str| {
+        !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_:-".contains(&byte))
+    };
+    let is_directive = |directive: &str| match directive.split_once('=') {
+        Some((target, level)) => is_target(target) && is_level(level),
+        None => is_level(directive),
+    };
+    let readable = text.split(',').all(is_directive) && text.parse::<tracing_subscriber::EnvFilter>().is_ok();
+    readable.then(|| text.to_owned())
 }
 
 #[cfg(test)]
@@ -89,8 +131,42 @@ mod tests {
         assert_eq!(address.username.as_deref(), Some("ann"));
         assert_eq!(address.password.unwrap().expose(), "p@ss");
         assert_eq!(redis_address("redis://:secret@h").unwrap().username, None);
-        for bad in ["http://h", "redis://", "redis://h:x", "redis://h/x", "h:6379"] {
+        assert_eq!(redis_address("redis://:@h/").unwrap().password, None);
+        for bad in [
+            "http://h",
+            "redis://",
+            "redis://h:x",
+            "redis://h:",
+            "redis://h:+1",
+            "redis://h/x",
+            "redis://h/-1",
+            "redis://h/0/1",
+            "redis://h/0?timeout=5",
+            "redis://h?timeout=5",
+            "redis://h/0#x",
+            "redis://a host/0",
+            "redis:// h/0",
+            "redis://h/0 ",
+            "redis://a,b",
+            "redis://[::1",
+            "redis://[h]",
+            "redis://[::1]x",
+            "redis://:%ff@h",
+            "h:6379",
+        ] {
             assert_eq!(redis_address(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_log_filter_is_made_of_levels() {
+        for good in ["info", "WARN", "off", "info,quotad=debug", "quotad::http=trace,actix_server=off"] {
+            assert_eq!(log_filter(good).as_deref(), Some(good));
+        }
+        for bad in
+            ["inof", "info,", ",", "quotad", "quotad=", "quotad=inof", "=info", "a b=info", "info debug", "[x]=info"]
+        {
+            assert_eq!(log_filter(bad), None, "{bad}");
         }
     }
 }

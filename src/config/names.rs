@@ -24,6 +24,7 @@ pub enum Shown {
 pub struct Name {
     /// Without its prefix.
     pub name: &'static str,
+    /// The value in force where none is set, or words where it is worked out at the start.
     pub default: &'static str,
     /// What is allowed, and what it means.
     pub meaning: &'static str,
@@ -57,17 +58,27 @@ const fn later(name: Name) -> Name {
 pub const NAMES: &[Name] = &[
     own("LISTEN", "127.0.0.1:8080", "HTTP address, as address:port"),
     later(own("GRPC_LISTEN", "", "Envoy rate-limit-service address")),
-    own("WORKERS", "cores", "HTTP worker threads, 1 to 1024"),
-    own("SHARDS", "cores", "limiter shard actors, each on a thread of its own, 1 to 1024"),
+    own("WORKERS", "the number of cores", "HTTP worker threads, 1 to 1024"),
+    own("SHARDS", "the number of cores", "limiter shard actors, each on a thread of its own, 1 to 1024"),
     own("SHARD_MAILBOX", "16384", "checks that may wait at one shard, 1 to 1000000; past it a check gets 503"),
     own("CACHE_CAPACITY", "1000000", "subjects whose counters are held in memory over all shards, 1 to 100000000"),
     own("DATA_DIR", "./data", "folder of the embedded database and the first-run admin key"),
-    shown(Shown::Url, own("DATABASE_URL", "sqlite in DATA_DIR", "sqlite://PATH or postgres://...")),
+    shown(
+        Shown::Url,
+        own("DATABASE_URL", "sqlite://DATA_DIR/quotad.db", "sqlite://PATH or postgres://...; TLS by `sslmode`"),
+    ),
     own("DATABASE_MAX_CONNECTIONS", "10", "connections to the database, 1 to 1000"),
     own("FLUSH_INTERVAL_MS", "1000", "how often usage goes to the database, 10 to 60000 milliseconds"),
     own("HISTORY_RETENTION_DAYS", "400", "older usage is removed, 1 to 36500 days"),
     later(own("POLICY_FILE", "", "TOML file of tiers and endpoint costs")),
-    shown(Shown::Masked, own("ADMIN_KEY", "made at first start", "bootstrap admin API key, 32 characters or more")),
+    shown(
+        Shown::Masked,
+        own(
+            "ADMIN_KEY",
+            "",
+            "bootstrap admin API key, 32 characters or more; unset: the first start makes one in DATA_DIR/admin.key",
+        ),
+    ),
     shown(Shown::Masked, own("JWT_SECRET", "", "HS256 secret, 32 bytes or more")),
     own("JWT_PUBLIC_KEY_FILE", "", "PEM file of an RS256, ES256 or EdDSA key"),
     later(own("JWKS_URL", "", "JWKS address")),
@@ -78,17 +89,21 @@ pub const NAMES: &[Name] = &[
     own("FALLBACK_SHARE", "1.0", "part of a limit that an instance grants alone while Redis is away, 0 to 1"),
     later(shown(Shown::Url, own("WEBHOOK_URL", "", "address of quota events"))),
     later(shown(Shown::Masked, own("WEBHOOK_SECRET", "", "secret that quota events are signed with"))),
-    own("LOG", "info", "log filter, as `info` or `quotad=debug,actix_server=warn`"),
+    own("LOG", "info", "off, error, warn, info, debug or trace, or target=level, with commas, as `info,quotad=debug`"),
     own("LOG_FORMAT", "text", "text or json"),
     shown(Shown::Url, both("REDIS_URL", "", "redis:// or rediss:// of one node; unset: embedded counters")),
     both("REDIS_MAX_CONNECTIONS", "10", "connections over all shards, 1 to 1024"),
-    shown(Shown::Masked, both("REDIS_PASSWORD", "", "added to the URL")),
+    shown(Shown::Masked, both("REDIS_PASSWORD", "", "added to the URL; taken before the one in it")),
     both("REDIS_SSL", "false", "true turns redis:// into rediss://"),
-    both("REDIS_USERNAME", "", "ACL user, added to the URL"),
+    both("REDIS_USERNAME", "", "ACL user, added to the URL; needs a password"),
     later(shown(Shown::Masked, both("REDIS_SENTINEL_PASSWORD", "", "the sentinels' own password"))),
-    both("REDIS_CA_FILE", "", "PEM file of the authority that signed Redis' certificate; unset: the public roots"),
-    both("REDIS_CERT_FILE", "", "PEM file of this client's certificate"),
-    both("REDIS_KEY_FILE", "", "PEM file of this client's key"),
+    both(
+        "REDIS_CA_FILE",
+        "",
+        "PEM file of the authority that signed Redis' certificate; needs TLS; unset: the public roots",
+    ),
+    both("REDIS_CERT_FILE", "", "PEM file of this client's certificate; needs REDIS_KEY_FILE"),
+    both("REDIS_KEY_FILE", "", "PEM file of this client's key; needs REDIS_CERT_FILE"),
     both("REDIS_KEY_PREFIX", "quotad", "what every key begins with, 1 to 32 of A-Z a-z 0-9 _ -"),
     both(
         "RESERVED_BLOCKS",
@@ -104,78 +119,21 @@ pub const NAMES: &[Name] = &[
     ),
     both("ENABLE_RATE_LIMITING", "true", "false: everything is allowed and still counted"),
     both("RATE_LIMIT_FALLBACK", "memory", "memory, allow or deny, while Redis can't be reached"),
-    both("FREE_TIER_LIMIT_HOUR", "100", "0 to 1000000000000"),
-    both("FREE_TIER_LIMIT_DAY", "1000", "0 to 1000000000000"),
-    both("FREE_TIER_CONCURRENT", "5", "0 to 1000000"),
-    both("PRO_TIER_LIMIT_HOUR", "1000", "0 to 1000000000000"),
-    both("PRO_TIER_LIMIT_DAY", "20000", "0 to 1000000000000"),
-    both("PRO_TIER_CONCURRENT", "20", "0 to 1000000"),
-    both("ENTERPRISE_TIER_LIMIT_HOUR", "10000", "0 to 1000000000000"),
-    both("ENTERPRISE_TIER_LIMIT_DAY", "200000", "0 to 1000000000000"),
-    both("ENTERPRISE_TIER_CONCURRENT", "100", "0 to 1000000"),
-    both("ANONYMOUS_LIMIT_HOUR", "10", "per address, 0 to 1000000000000"),
-    both("ANONYMOUS_LIMIT_DAY", "100", "per address, 0 to 1000000000000"),
-    both("ANONYMOUS_CONCURRENT", "2", "per address, 0 to 1000000"),
+    both("FREE_TIER_LIMIT_HOUR", "100", "requests an hour in the tier `free`, 0 to 1000000000000"),
+    both("FREE_TIER_LIMIT_DAY", "1000", "requests a day in the tier `free`, 0 to 1000000000000"),
+    both("FREE_TIER_CONCURRENT", "5", "requests at once in the tier `free`, 0 to 1000000"),
+    both("PRO_TIER_LIMIT_HOUR", "1000", "requests an hour in the tier `pro`, 0 to 1000000000000"),
+    both("PRO_TIER_LIMIT_DAY", "20000", "requests a day in the tier `pro`, 0 to 1000000000000"),
+    both("PRO_TIER_CONCURRENT", "20", "requests at once in the tier `pro`, 0 to 1000000"),
+    both("ENTERPRISE_TIER_LIMIT_HOUR", "10000", "requests an hour in the tier `enterprise`, 0 to 1000000000000"),
+    both("ENTERPRISE_TIER_LIMIT_DAY", "200000", "requests a day in the tier `enterprise`, 0 to 1000000000000"),
+    both("ENTERPRISE_TIER_CONCURRENT", "100", "requests at once in the tier `enterprise`, 0 to 1000000"),
+    both("ANONYMOUS_LIMIT_HOUR", "10", "requests an hour of an address without a credential, 0 to 1000000000000"),
+    both("ANONYMOUS_LIMIT_DAY", "100", "requests a day of an address without a credential, 0 to 1000000000000"),
+    both("ANONYMOUS_CONCURRENT", "2", "requests at once of an address without a credential, 0 to 1000000"),
     both(
         "ENDPOINT_COSTS",
         "/api/v1/agents=2,/api/v1/batch=5,/ws=0",
         "path=cost with commas; the longest prefix of whole segments wins",
     ),
 ];
-
-/// A value as it may be shown.
-pub fn masked(name: &str, value: &str) -> String {
-    let shown = |name: &str| NAMES.iter().find(|known| known.name == name).map(|known| known.shown);
-    match shown(name).or_else(|| nearest(name).and_then(shown)) {
-        Some(Shown::Plainly) => value.to_owned(),
-        Some(Shown::Url) => without_password(value),
-        // A name that is like no other may be a secret's.
-        Some(Shown::Masked) | None => "***".to_owned(),
-    }
-}
-
-/// A URL with `***` in the place of its password, and of a `password` parameter.
-fn without_password(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else { return "***".to_owned() };
-    let rest = match rest.rsplit_once('@') {
-        Some((login, host)) => format!("{}:***@{host}", login.split(':').next().unwrap_or_default()),
-        None => rest.to_owned(),
-    };
-    let rest = match rest.split_once("password=") {
-        Some((before, after)) => {
-            let tail = after.find('&').and_then(|end| after.get(end..)).unwrap_or_default();
-            format!("{before}password=***{tail}")
-        }
-        None => rest,
-    };
-    format!("{scheme}://{rest}")
-}
-
-/// The known name that a mistyped one is closest to, where one is close.
-pub fn nearest(mistyped: &str) -> Option<&'static str> {
-    NAMES
-        .iter()
-        .map(|known| (distance(known.name, mistyped), known.name))
-        .filter(|&(distance, name)| distance <= 3 && distance < name.len())
-        .min()
-        .map(|(_, name)| name)
-}
-
-/// Edit distance (Levenshtein), by one row of the table.
-fn distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
-    for (i, from) in a.chars().enumerate() {
-        let mut diagonal = i;
-        let mut left = i.saturating_add(1);
-        if let Some(first) = row.first_mut() {
-            *first = left;
-        }
-        for (cell, to) in row.iter_mut().skip(1).zip(b.chars()) {
-            let best = left.min(*cell).saturating_add(1).min(diagonal.saturating_add(usize::from(from != to)));
-            diagonal = *cell;
-            *cell = best;
-            left = best;
-        }
-    }
-    row.last().copied().unwrap_or_default()
-}

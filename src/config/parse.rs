@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::names::{self, Audience, NAMES};
-use super::{Secret, SettingsError};
+use super::names::{Audience, NAMES};
+use super::{Secret, SettingsError, shown};
 
 /// The variables that are set.
 pub struct Source<'a> {
@@ -37,12 +37,13 @@ impl Source<'_> {
     ) -> Result<T, SettingsError> {
         match self.find(name) {
             None => Ok(default),
-            Some((variable, value)) => read(value).ok_or_else(|| SettingsError::NotAllowed {
-                variable,
-                value: names::masked(name, value),
-                allowed: allowed.to_owned(),
-            }),
+            Some((variable, value)) => read(value).ok_or_else(|| not_allowed(name, variable, value, allowed)),
         }
+    }
+
+    /// Refuses a name that is set and can't act; an allowed use is said.
+    pub fn must_be_unset(&self, name: &str, allowed: &str) -> Result<(), SettingsError> {
+        self.find(name).map_or(Ok(()), |(variable, value)| Err(not_allowed(name, variable, value, allowed)))
     }
 
     /// Like [`Source::read`], without a default.
@@ -94,4 +95,8 @@ impl Source<'_> {
     pub fn secret(&self, name: &str) -> Option<Secret> {
         self.find(name).map(|(_, value)| Secret::new(value))
     }
+}
+
+fn not_allowed(name: &str, variable: String, value: &str, allowed: &str) -> SettingsError {
+    SettingsError::NotAllowed { variable, value: shown::masked(name, value), allowed: allowed.to_owned() }
 }

@@ -6,10 +6,9 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::fields;
-use super::names::{self, NAMES};
 use super::parse::Source;
-use super::{Secret, SettingsError};
+use super::redis::{self, RedisSettings};
+use super::{Secret, SettingsError, describe, fields};
 use crate::domain::cost::LIMIT_MAX;
 use crate::domain::endpoint::{EndpointCost, EndpointCosts};
 use crate::domain::policy::{MissingTier, Policy};
@@ -57,27 +56,6 @@ pub enum FallbackMode {
     Memory,
     Allow,
     Deny,
-}
-
-/// `REDIS_*`.
-#[derive(Debug, Clone)]
-pub struct RedisSettings {
-    pub host: String,
-    pub port: u16,
-    pub tls: bool,
-    pub database: i64,
-    pub username: Option<String>,
-    pub password: Option<Secret>,
-    pub ca_file: Option<PathBuf>,
-    pub cert_file: Option<PathBuf>,
-    pub key_file: Option<PathBuf>,
-    /// Over all shards.
-    pub max_connections: usize,
-    pub socket_timeout: Duration,
-    pub connect_timeout: Duration,
-    /// No check waits longer.
-    pub deadline: Duration,
-    pub key_prefix: String,
 }
 
 /// `DATABASE_*`, `FLUSH_INTERVAL_MS`, `HISTORY_RETENTION_DAYS`.
@@ -165,17 +143,19 @@ impl PolicySettings {
 /// Reads all sections.
 pub fn read(source: &Source<'_>) -> Result<Settings, SettingsError> {
     let data_dir = source.path("DATA_DIR").unwrap_or_else(|| PathBuf::from("./data"));
-    Ok(Settings {
+    let mut settings = Settings {
         http: http(source)?,
         limiter: limiter(source)?,
-        redis: redis(source)?,
+        redis: redis::read(source)?,
         database: database(source, &data_dir)?,
         identity: identity(source)?,
         policy: policy(source)?,
         log: log(source)?,
-        described: describe(source),
+        described: Vec::new(),
         data_dir,
-    })
+    };
+    settings.described = describe::describe(source, &settings);
+    Ok(settings)
 }
 
 fn http(source: &Source<'_>) -> Result<HttpSettings, SettingsError> {
@@ -204,37 +184,6 @@ fn limiter(source: &Source<'_>) -> Result<LimiterSettings, SettingsError> {
     })
 }
 
-fn redis(source: &Source<'_>) -> Result<Option<RedisSettings>, SettingsError> {
-    let allowed = "redis:// or rediss:// with a host, as redis://user:password@host:6379/0";
-    let address = source.optional("REDIS_URL", allowed, fields::redis_address)?;
-    let safe = |text: &str| {
-        let allowed = |c: u8| c.is_ascii_alphanumeric() || c == b'_' || c == b'-';
-        ((1..=32).contains(&text.len()) && text.bytes().all(allowed)).then(|| text.to_owned())
-    };
-    let ssl = source.flag("REDIS_SSL", false)?;
-    let key_prefix = source.read("REDIS_KEY_PREFIX", "quotad".to_owned(), "1 to 32 of A-Z a-z 0-9 _ -", safe)?;
-    let max_connections = source.number("REDIS_MAX_CONNECTIONS", 10, 1, 1024)?;
-    let socket_timeout = source.seconds("REDIS_SOCKET_TIMEOUT", 5.0)?;
-    let connect_timeout = source.seconds("REDIS_SOCKET_CONNECT_TIMEOUT", 5.0)?;
-    let deadline = source.millis("REDIS_DEADLINE_MS", 50, 1, 60_000)?;
-    Ok(address.map(|address| RedisSettings {
-        host: address.host,
-        port: address.port,
-        tls: address.tls || ssl,
-        database: address.database,
-        username: source.text("REDIS_USERNAME").or(address.username),
-        password: source.secret("REDIS_PASSWORD").or(address.password),
-        ca_file: source.path("REDIS_CA_FILE"),
-        cert_file: source.path("REDIS_CERT_FILE"),
-        key_file: source.path("REDIS_KEY_FILE"),
-        max_connections,
-        socket_timeout,
-        connect_timeout,
-        deadline,
-        key_prefix,
-    }))
-}
-
 fn database(source: &Source<'_>, data_dir: &std::path::Path) -> Result<DatabaseSettings, SettingsError> {
     let default = DatabaseLocation::Sqlite { path: data_dir.join("quotad.db") };
     let allowed = "sqlite://PATH or postgres://user:password@host:5432/database";
@@ -247,11 +196,13 @@ fn database(source: &Source<'_>, data_dir: &std::path::Path) -> Result<DatabaseS
 }
 
 fn identity(source: &Source<'_>) -> Result<IdentitySettings, SettingsError> {
-    let key = |text: &str| (text.chars().count() >= 32).then(|| Secret::new(text));
+    // A header can't hold a control character, so that nobody could show such a key.
+    let usable = |text: &str| text.chars().count() >= 32 && !text.contains(char::is_control);
+    let key = |text: &str| usable(text).then(|| Secret::new(text));
     let secret = |text: &str| (text.len() >= 32).then(|| Secret::new(text));
     let loopback = fields::networks("127.0.0.0/8,::1/128").unwrap_or_default();
     Ok(IdentitySettings {
-        admin_key: source.optional("ADMIN_KEY", "32 characters or more", key)?,
+        admin_key: source.optional("ADMIN_KEY", "32 characters or more, none of them a control character", key)?,
         jwt_secret: source.optional("JWT_SECRET", "32 bytes or more", secret)?,
         jwt_public_key_file: source.path("JWT_PUBLIC_KEY_FILE"),
         jwt_issuer: source.text("JWT_ISSUER"),
@@ -291,25 +242,11 @@ fn log(source: &Source<'_>) -> Result<LogSettings, SettingsError> {
         "json" => Some(LogFormat::Json),
         _ => None,
     };
-    let filter = |text: &str| text.parse::<tracing_subscriber::EnvFilter>().ok().map(|_| text.to_owned());
+    let allowed = "off, error, warn, info, debug or trace, or target=level, with commas, as info,quotad=debug";
     Ok(LogSettings {
-        filter: source.read("LOG", "info".to_owned(), "a filter, as info or quotad=debug", filter)?,
+        filter: source.read("LOG", "info".to_owned(), allowed, fields::log_filter)?,
         format: source.read("LOG_FORMAT", LogFormat::Text, "text or json", format)?,
     })
-}
-
-fn describe(source: &Source<'_>) -> Vec<(String, String)> {
-    NAMES
-        .iter()
-        .filter(|known| known.supported)
-        .map(|known| {
-            let value = match source.find(known.name) {
-                Some((_, value)) => names::masked(known.name, value),
-                None => known.default.to_owned(),
-            };
-            (format!("QUOTAD_{}", known.name), value)
-        })
-        .collect()
 }
 
 /// One where the number of cores can't be told.

@@ -1,12 +1,13 @@
 //! What an administrator reads and sets: users, tiers, endpoint costs, the audit.
 
-use actix_web::web::{Data, Path};
+use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::body::Body;
 use super::error::Problem;
+use super::path::InPath;
 use super::{State, body, caller, quotas};
 use crate::domain::tier::TierName;
 
@@ -26,7 +27,7 @@ struct AuditQuery {
     before: Option<i64>,
 }
 
-pub async fn user(state: Data<State>, request: HttpRequest, id: Path<String>) -> Result<HttpResponse, Problem> {
+pub async fn user(state: Data<State>, request: HttpRequest, InPath(id): InPath) -> Result<HttpResponse, Problem> {
     caller::admin(&state, &request)?;
     let account = state.books.account(&quotas::user_id(&id)?).await?;
     Ok(HttpResponse::Ok().json(user_json(account.user_id.as_str(), account.tier.as_ref())))
@@ -35,7 +36,7 @@ pub async fn user(state: Data<State>, request: HttpRequest, id: Path<String>) ->
 pub async fn put_user(
     state: Data<State>,
     request: HttpRequest,
-    id: Path<String>,
+    InPath(id): InPath,
     Body(bytes): Body,
 ) -> Result<HttpResponse, Problem> {
     let admin = caller::admin(&state, &request)?;
@@ -61,10 +62,10 @@ pub async fn tiers(state: Data<State>, request: HttpRequest) -> Result<HttpRespo
     Ok(HttpResponse::Ok().json(json!({ "items": policy.tiers().collect::<Vec<_>>(), "next": null })))
 }
 
-pub async fn tier(state: Data<State>, request: HttpRequest, name: Path<String>) -> Result<HttpResponse, Problem> {
+pub async fn tier(state: Data<State>, request: HttpRequest, InPath(name): InPath) -> Result<HttpResponse, Problem> {
     caller::admin(&state, &request)?;
     let policy = state.limiter.policy();
-    let tier = policy.tiers().find(|tier| tier.name.as_str() == name.as_str());
+    let tier = policy.tiers().find(|tier| tier.name.as_str() == name);
     tier.map(|tier| HttpResponse::Ok().json(tier)).ok_or_else(|| Problem::absent("there is no such tier"))
 }
 

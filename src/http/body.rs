@@ -2,6 +2,7 @@
 //! a field that can't be taken.
 
 use std::pin::Pin;
+use std::time::Duration;
 
 use actix_web::dev::Payload;
 use actix_web::http::header;
@@ -14,7 +15,10 @@ use super::error::{self, Problem};
 /// Larger bodies are refused.
 pub const BODY_MAX_BYTES: usize = 1024 * 1024;
 
-/// A body as it came, at most 1 MiB.
+/// A body that is not there by then is given up, as actix gives up a head.
+const BODY_WITHIN: Duration = Duration::from_secs(5);
+
+/// A body as it came, at most 1 MiB and within 5 s.
 #[derive(Debug)]
 pub struct Body(pub Bytes);
 
@@ -24,7 +28,10 @@ impl FromRequest for Body {
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
         let bytes = Bytes::from_request(request, payload);
-        Box::pin(async move { bytes.await.map(Body).map_err(error::payload) })
+        Box::pin(async move {
+            let bytes = tokio::time::timeout(BODY_WITHIN, bytes).await.map_err(|_| Problem::too_slow())?;
+            bytes.map(Body).map_err(error::payload)
+        })
     }
 }
 

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use actix_web::HttpRequest;
-use actix_web::http::header::{AUTHORIZATION, HeaderMap, HeaderName};
+use actix_web::http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 
 use super::State;
 use super::error::Problem;
@@ -17,10 +17,8 @@ const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 /// The caller; a credential that does not verify is 401, and the reason is for the log alone.
 pub fn of(state: &State, request: &HttpRequest) -> Result<Caller, Problem> {
     let headers = request.headers();
-    let credential = CredentialHeaders {
-        authorization: headers.get(AUTHORIZATION).map(|value| value.as_bytes()),
-        api_key: headers.get(API_KEY).map(|value| value.as_bytes()),
-    };
+    let credential =
+        CredentialHeaders { authorization: once(headers, AUTHORIZATION)?, api_key: once(headers, API_KEY)? };
     state.identity.authenticate(credential, state.clock.now()).map_err(|rejected| {
         tracing::debug!(reason = rejected.0, "a credential was refused");
         Problem::unauthorized("the credential does not verify")
@@ -47,6 +45,15 @@ pub fn address(state: &State, request: &HttpRequest) -> Option<IpAddr> {
     let forwarded = lines(request.headers(), "forwarded");
     let forwarding = Forwarding { x_forwarded_for: &x_forwarded_for, forwarded: &forwarded };
     state.identity.client_ip(request.peer_addr(), forwarding)
+}
+
+/// A header that may stand there once: of two credentials, a proxy might have read the other.
+fn once(headers: &HeaderMap, name: HeaderName) -> Result<Option<&[u8]>, Problem> {
+    let mut values = headers.get_all(name);
+    match (values.next(), values.next()) {
+        (value, None) => Ok(value.map(HeaderValue::as_bytes)),
+        _ => Err(Problem::unauthorized("a credential may be given once")),
+    }
 }
 
 fn lines<'a>(headers: &'a HeaderMap, name: &str) -> Vec<&'a str> {

@@ -63,6 +63,10 @@ impl Problem {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "Body too large", "a body may have at most 1 MiB")
     }
 
+    pub fn too_slow() -> Self {
+        Self::new(StatusCode::REQUEST_TIMEOUT, "Request timeout", "the body took too long")
+    }
+
     pub fn not_json() -> Self {
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "Unsupported media type", "the body must be application/json")
     }
@@ -102,6 +106,8 @@ impl ResponseError for Problem {
         answer.insert_header((header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json")));
         match self.status() {
             StatusCode::UNAUTHORIZED => drop(answer.insert_header((header::WWW_AUTHENTICATE, "Bearer"))),
+            // What is left of the body is not waited for.
+            StatusCode::REQUEST_TIMEOUT => drop(answer.force_close()),
             StatusCode::SERVICE_UNAVAILABLE => drop(answer.insert_header((header::RETRY_AFTER, "1"))),
             _ => {}
         }
@@ -141,8 +147,14 @@ pub async fn not_found() -> Problem {
     Problem::absent("there is nothing at this path")
 }
 
-pub async fn method_not_allowed() -> Problem {
-    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed", "this path has other methods")
+/// 405 with the methods that there are, as RFC 9110 has it.
+pub fn method_not_allowed(allowed: &str) -> HttpResponse {
+    let detail = format!("this path has {allowed}");
+    let mut answer = Problem::new(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed", detail).error_response();
+    if let Ok(value) = HeaderValue::try_from(allowed) {
+        answer.headers_mut().insert(header::ALLOW, value);
+    }
+    answer
 }
 
 impl actix_web::Responder for Problem {

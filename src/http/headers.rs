@@ -28,6 +28,9 @@ pub fn put(answer: &mut HttpResponseBuilder, decision: &Decision, enforcing: boo
     }
     let (policy, current) = fields(decision);
     for (name, text) in [(RATELIMIT_POLICY, policy), (RATELIMIT, current)] {
+        if text.is_empty() {
+            continue;
+        }
         // Names of limits have no character that needs quoting, so the text is always a header's.
         if let Ok(value) = HeaderValue::try_from(text) {
             answer.insert_header((name, value));
@@ -48,7 +51,7 @@ fn shown(decision: &Decision) -> Option<&LimitStatus> {
     }
 }
 
-/// The values of `RateLimit-Policy` and `RateLimit`.
+/// The values of `RateLimit-Policy` and `RateLimit`. A limit that denies nobody is a policy, and has nothing left to tell of.
 fn fields(decision: &Decision) -> (String, String) {
     let mut policy = String::with_capacity(64);
     let mut current = String::with_capacity(64);
@@ -57,6 +60,9 @@ fn fields(decision: &Decision) -> (String, String) {
         let seconds = (limit.reset_at - decision.decided_at).ceil_seconds();
         // Writing to a string does not fail.
         write!(policy, "{separator}\"{}\";q={};w={}", limit.name, limit.limit, limit.period.ceil_seconds()).ok();
+        if !limit.enforce {
+            continue;
+        }
         let separator = if current.is_empty() { "" } else { ", " };
         write!(current, "{separator}\"{}\";r={};t={seconds}", limit.name, limit.remaining()).ok();
     }
@@ -133,6 +139,20 @@ mod tests {
             ),
         ]
         "#);
+    }
+
+    #[test]
+    fn a_limit_that_is_not_enforced_is_a_policy_alone() {
+        let mut decision = decision(100, Vec::new());
+        decision.limits[0].enforce = false;
+        let shown = headers(&decision);
+        let value = |name| shown.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
+        assert_eq!(value("ratelimit-policy"), Some("\"hour\";q=100;w=3600, \"day\";q=1000;w=86400"));
+        assert_eq!(value("ratelimit"), Some("\"day\";r=973;t=80461"));
+        assert_eq!((value("x-ratelimit-limit"), value("x-ratelimit-remaining")), (Some("1000"), Some("973")));
+        decision.limits[1].enforce = false;
+        let shown = headers(&decision);
+        assert_eq!(shown.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["ratelimit-policy"]);
     }
 
     #[test]

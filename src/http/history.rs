@@ -1,11 +1,12 @@
 //! Usage over time, of the caller or of any user, as JSON or CSV.
 
-use actix_web::web::{Data, Path};
+use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
 use serde::Deserialize;
 use serde_json::json;
 
 use super::error::Problem;
+use super::path::InPath;
 use super::{State, body, caller, quotas};
 use crate::domain::report::{Granularity, HistoryItem};
 use crate::domain::subject::{Subject, UserId};
@@ -27,7 +28,7 @@ pub async fn mine(state: Data<State>, request: HttpRequest) -> Result<HttpRespon
     show(&state, &request, user).await
 }
 
-pub async fn of_user(state: Data<State>, request: HttpRequest, id: Path<String>) -> Result<HttpResponse, Problem> {
+pub async fn of_user(state: Data<State>, request: HttpRequest, InPath(id): InPath) -> Result<HttpResponse, Problem> {
     caller::admin(&state, &request)?;
     show(&state, &request, quotas::user_id(&id)?).await
 }

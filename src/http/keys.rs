@@ -1,12 +1,13 @@
 //! API keys: made, listed, revoked. A key's text is shown once, when it is made.
 
-use actix_web::web::{Data, Path};
+use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::body::Body;
 use super::error::Problem;
+use super::path::InPath;
 use super::{State, body, caller, quotas};
 use crate::domain::credential::{ApiKeyRecord, KeyId, Role};
 use crate::domain::time::Timestamp;
@@ -62,7 +63,7 @@ pub async fn create(state: Data<State>, request: HttpRequest, Body(bytes): Body)
     Ok(HttpResponse::Created().json(view))
 }
 
-pub async fn revoke(state: Data<State>, request: HttpRequest, id: Path<String>) -> Result<HttpResponse, Problem> {
+pub async fn revoke(state: Data<State>, request: HttpRequest, InPath(id): InPath) -> Result<HttpResponse, Problem> {
     let admin = caller::admin(&state, &request)?;
     let absent = || Problem::absent("there is no such key that still holds");
     let id = KeyId::parse(&id).ok_or_else(absent)?;

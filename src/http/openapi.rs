@@ -1,8 +1,13 @@
 //! The description of this interface, and pages to read it by. Nothing is fetched from outside.
 
+use std::sync::Arc;
+
 use actix_web::HttpResponse;
-use actix_web::http::header::LOCATION;
-use utoipa_swagger_ui::{Config, SwaggerUi};
+use actix_web::http::header::{CONTENT_ENCODING, LOCATION};
+use utoipa_swagger_ui::Config;
+
+use super::error::Problem;
+use super::path::InPath;
 
 /// `/openapi.json`
 pub async fn document() -> HttpResponse {
@@ -14,7 +19,21 @@ pub async fn docs() -> HttpResponse {
     HttpResponse::PermanentRedirect().insert_header((LOCATION, "/docs/")).finish()
 }
 
-/// `/docs/`
-pub fn pages() -> SwaggerUi {
-    SwaggerUi::new("/docs/{_:.*}").config(Config::from("/openapi.json").validator_url("none"))
+/// `/docs/` and what it loads.
+pub async fn page(InPath(file): InPath) -> Result<HttpResponse, Problem> {
+    let config = Config::from("/openapi.json").validator_url("none");
+    match utoipa_swagger_ui::serve(&file, Arc::new(config)) {
+        Ok(Some(file)) => {
+            let mut answer = HttpResponse::Ok();
+            if file.gzpipped {
+                answer.insert_header((CONTENT_ENCODING, "gzip"));
+            }
+            Ok(answer.content_type(file.content_type).body(file.bytes.into_owned()))
+        }
+        Ok(None) => Err(Problem::absent("there is nothing at this path")),
+        Err(error) => {
+            tracing::error!(error, "a page of the documentation could not be made");
+            Err(Problem::unavailable("the page can't be made"))
+        }
+    }
 }

@@ -1,12 +1,13 @@
 //! Quotas as they stand, of the caller, of any user, of an address; overrides and resets.
 
-use actix_web::web::{Data, Path};
+use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
 use serde::{Deserialize, Serialize};
 
 use super::body::Body;
 use super::check::{LimitView, parse_ip};
 use super::error::Problem;
+use super::path::InPath;
 use super::{State, body, caller, headers};
 use crate::domain::account::QuotaOverride;
 use crate::domain::cost::LIMIT_MAX;
@@ -72,12 +73,12 @@ pub async fn mine(state: Data<State>, request: HttpRequest) -> Result<HttpRespon
     show(&state, Subject::User(user), tier).await
 }
 
-pub async fn of_user(state: Data<State>, request: HttpRequest, id: Path<String>) -> Result<HttpResponse, Problem> {
+pub async fn of_user(state: Data<State>, request: HttpRequest, InPath(id): InPath) -> Result<HttpResponse, Problem> {
     caller::admin(&state, &request)?;
     show(&state, Subject::User(user_id(&id)?), None).await
 }
 
-pub async fn of_ip(state: Data<State>, request: HttpRequest, ip: Path<String>) -> Result<HttpResponse, Problem> {
+pub async fn of_ip(state: Data<State>, request: HttpRequest, InPath(ip): InPath) -> Result<HttpResponse, Problem> {
     caller::admin(&state, &request)?;
     show(&state, parse_ip(&state.identity, &ip)?, None).await
 }
@@ -85,7 +86,7 @@ pub async fn of_ip(state: Data<State>, request: HttpRequest, ip: Path<String>) -
 pub async fn put_override(
     state: Data<State>,
     request: HttpRequest,
-    id: Path<String>,
+    InPath(id): InPath,
     Body(bytes): Body,
 ) -> Result<HttpResponse, Problem> {
     let admin = caller::admin(&state, &request)?;
@@ -99,7 +100,7 @@ pub async fn put_override(
 pub async fn delete_override(
     state: Data<State>,
     request: HttpRequest,
-    id: Path<String>,
+    InPath(id): InPath,
 ) -> Result<HttpResponse, Problem> {
     let admin = caller::admin(&state, &request)?;
     let user = user_id(&id)?;
@@ -111,7 +112,7 @@ pub async fn delete_override(
 pub async fn reset_user(
     state: Data<State>,
     request: HttpRequest,
-    id: Path<String>,
+    InPath(id): InPath,
     Body(bytes): Body,
 ) -> Result<HttpResponse, Problem> {
     let admin = caller::admin(&state, &request)?;
@@ -121,7 +122,7 @@ pub async fn reset_user(
 pub async fn reset_ip(
     state: Data<State>,
     request: HttpRequest,
-    ip: Path<String>,
+    InPath(ip): InPath,
     Body(bytes): Body,
 ) -> Result<HttpResponse, Problem> {
     let admin = caller::admin(&state, &request)?;

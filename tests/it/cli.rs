@@ -99,3 +99,10 @@ fn a_database_out_of_reach_stops_migrate_with_one_line() {
     assert_eq!((output.status.code(), line.lines().count()), (Some(1), 1), "{line}");
     assert!(!line.contains("hunter2"), "{line}");
 }
+
+/// It would have expired when it was made.
+#[test]
+fn a_token_that_never_holds_is_not_made() {
+    let output = Start::new().run(&["token", "--sub", "42", "--ttl-seconds", "0"]);
+    assert!(!output.status.success() && output.stdout.is_empty() && !output.stderr.is_empty());
+}

@@ -1,5 +1,9 @@
 //! Requests that can't be taken: a clear problem, nothing charged, and nothing told of the inside.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -203,4 +207,84 @@ async fn a_user_id_in_a_path_is_the_one_in_a_body() {
         let known = (quota.json["user_id"].as_str(), quota.json["requests_hour_used"].as_u64());
         assert_eq!((quota.status, known), (200, (Some(id), Some(3))), "{path}: {}", quota.text);
     }
+}
+
+/// Bytes that are no text name nobody: were they replaced, `%FF` and `%FE` would be one user.
+#[tokio::test]
+async fn a_path_that_is_no_text_names_no_user() {
+    let stores = Stores::start(Backend::Embedded);
+    let quotad = service(&stores).await;
+    let body = json!({"custom_requests_per_hour": 5});
+    for (method, path) in [
+        (Method::GET, "/api/v2/admin/quotas/%FF"),
+        (Method::GET, "/api/v2/admin/quotas/a%C3"),
+        (Method::PUT, "/api/v2/admin/quotas/%FF"),
+        (Method::DELETE, "/api/v2/admin/quotas/%FF"),
+        (Method::POST, "/api/v2/admin/quotas/%FF/reset"),
+        (Method::GET, "/api/v2/admin/quotas/%FF/history"),
+        (Method::GET, "/api/v2/admin/users/%FE"),
+        (Method::PUT, "/api/v2/admin/users/%ED%A0%80"),
+        (Method::GET, "/api/v2/admin/ips/%FF"),
+        (Method::POST, "/api/v2/admin/ips/%FF/reset"),
+        (Method::GET, "/api/v2/admin/tiers/%FF"),
+        (Method::DELETE, "/api/v2/admin/keys/%FF"),
+    ] {
+        let answer = quotad.ask(method.clone(), path, (method == Method::PUT).then(|| body.clone())).await;
+        assert_problem(&answer, 400);
+    }
+    // The sign that stands for such bytes is a character like any other.
+    assert_eq!(quotad.quota("%EF%BF%BD").await.json["user_id"], "\u{fffd}");
+}
+
+/// RFC 9110, section 15.5.6: a 405 says which methods there are.
+#[tokio::test]
+async fn a_405_says_which_methods_there_are() {
+    let stores = Stores::start(Backend::Embedded);
+    let quotad = service(&stores).await;
+    for (path, methods) in [(CHECK, &["POST"][..]), ("/api/v2/admin/keys", &["GET", "POST"])] {
+        let answer = quotad.ask(Method::PATCH, path, None).await;
+        assert_problem(&answer, 405);
+        let allow = answer.header("allow").unwrap_or_else(|| panic!("Allow: {:?}", answer.headers));
+        assert!(methods.iter().all(|method| allow.contains(method)), "{allow}");
+    }
+}
+
+/// Two credentials in one request: which of them speaks must not depend on who reads it.
+#[tokio::test]
+async fn the_same_credential_header_twice_is_refused() {
+    let stores = Stores::start(Backend::Embedded);
+    let quotad = service(&stores).await;
+    let bearer = format!("Bearer {ADMIN_KEY}");
+    for twice in [
+        [("x-api-key", ADMIN_KEY), ("x-api-key", "qd_0000000000000000_wrong")],
+        [("x-api-key", ADMIN_KEY), ("x-api-key", ADMIN_KEY)],
+        [("authorization", &bearer), ("authorization", "Bearer wrong")],
+    ] {
+        assert_problem(&quotad.ask_as(Method::GET, "/api/v2/admin/quotas/u", None, &twice).await, 401);
+    }
+}
+
+/// What a connection answers to bytes after which nothing more comes, until it is closed.
+fn answer_to_half_a_request(quotad: &Quotad, half: &str) -> String {
+    let mut stream = TcpStream::connect(quotad.address()).expect("a connection");
+    stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
+    stream.write_all(half.as_bytes()).expect("half a request");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer, and then the end");
+    answer
+}
+
+#[tokio::test]
+async fn a_request_that_does_not_come_to_its_end_is_given_up() {
+    let stores = Stores::start(Backend::Embedded);
+    let quotad = service(&stores).await;
+    let head = format!("POST {CHECK} HTTP/1.1\r\nHost: x\r\nX-API-Key: {ADMIN_KEY}\r\n");
+    let half_a_body = format!("{head}Content-Type: application/json\r\nContent-Length: 17\r\n\r\n{{\"user_id\"");
+    let (body, head) = std::thread::scope(|scope| {
+        let body = scope.spawn(|| answer_to_half_a_request(&quotad, &half_a_body));
+        let head = scope.spawn(|| answer_to_half_a_request(&quotad, &head));
+        (body.join().expect("an answer"), head.join().expect("an answer"))
+    });
+    assert!(body.starts_with("HTTP/1.1 408 ") && body.contains("application/problem+json"), "{body}");
+    assert!(head.is_empty() || head.starts_with("HTTP/1.1 408 "), "{head}");
 }

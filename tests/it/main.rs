@@ -10,6 +10,8 @@ mod cli;
 mod errors;
 mod instances;
 mod lua_model;
+mod openapi;
+mod packaging;
 mod redis_away;
 mod redis_line;
 mod restart;

@@ -1,7 +1,10 @@
 //! Settings that can't be stop the start with one line; those that can are in force.
 
-use std::process::Output;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::process::{Command, Output};
 
+use quotad::config::{Audience, NAMES, Name};
 use serde_json::json;
 
 use crate::support::quotad::{Backend, Start, Stores};
@@ -142,4 +145,91 @@ async fn the_numbers_of_every_tier_are_in_force() {
     assert_eq!((&answer.json["subject"], answer.field("cost")), (&json!("ip:2001:db8:1::/48"), 3));
     let other = quotad.check(json!({"user_id": "u", "endpoint": "/api/v1/agents"})).await;
     assert_eq!(other.field("cost"), 1, "the costs that are set replace the default ones");
+}
+
+#[test]
+fn a_refusal_is_one_line_whatever_the_value() {
+    for value in ["1\n2", "1\r\n2", "\u{1b}[31m", &"9".repeat(100_000)] {
+        let line = refused(&Start::new().set("SHARDS", value).run(&["serve"]));
+        assert!(line.contains("QUOTAD_SHARDS") && !line.trim_end().contains(char::is_control), "{line:?}");
+        assert!(line.len() < 500, "{} bytes", line.len());
+    }
+}
+
+/// A value that is no text is not read as another one.
+#[test]
+fn a_value_that_is_no_utf_8_stops_the_start() {
+    for (variable, value) in [("QUOTAD_LOG", &b"info\xff"[..]), ("OMICS_REDIS_PASSWORD", b"hunter2\xff")] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_quotad"));
+        let output = command.env_clear().env(variable, OsStr::from_bytes(value)).arg("config").output();
+        let line = refused(&output.expect("the binary runs"));
+        assert!(line.contains(variable) && line.contains("UTF-8") && !line.contains("hunter2"), "{line}");
+    }
+}
+
+#[test]
+fn a_value_that_would_be_passed_over_stops_the_start() {
+    for vars in [
+        &[("QUOTAD_LOG", "inof")][..],
+        &[("OMICS_REDIS_SENTINEL_PASSWORD", "hunter2")],
+        &[("QUOTAD_REDIS_URL", "redis://a host:1/0")],
+        &[("QUOTAD_REDIS_URL", "redis://h:1/0?timeout=5")],
+        &[("QUOTAD_REDIS_URL", "redis://h:1/0"), ("QUOTAD_REDIS_CA_FILE", "/ca.pem")],
+    ] {
+        let start = vars.iter().fold(Start::new(), |start, (variable, value)| start.env(variable, value));
+        let line = refused(&start.run(&["config"]));
+        assert!(line.contains(vars[vars.len() - 1].0), "{line}");
+    }
+}
+
+/// The settings in force, and not how they came to be: a number of cores, the path of the database.
+#[test]
+fn config_shows_values_and_not_words_for_them() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let start = Start::new().unset("SHARDS").unset("WORKERS").folder(folder.path());
+    let shown = text(&start.run(&["config"]).stdout);
+    for name in ["SHARDS=", "WORKERS="] {
+        let value = shown.lines().find_map(|line| line.split_once(name)).map(|(_, value)| value);
+        assert!(value.is_some_and(|value| value.parse::<u32>().is_ok_and(|number| number > 0)), "{name} in {shown}");
+    }
+    let database = shown.lines().find(|line| line.contains("DATABASE_URL=")).expect("DATABASE_URL");
+    assert!(database.contains(&*folder.path().to_string_lossy()), "{database}");
+}
+
+/// The page of all settings, from the table that reads them.
+fn page() -> String {
+    let row = |known: &Name| {
+        let also = if known.audience == Audience::Both { "yes" } else { "no" };
+        // A value stands as it would be set; words stand as words.
+        let default = match known.default {
+            "" => "(unset)".to_owned(),
+            text if text.contains(' ') => text.to_owned(),
+            text => format!("`{text}`"),
+        };
+        format!("| `{}` | {also} | {default} | {} |\n", known.name, known.meaning)
+    };
+    let later: Vec<String> =
+        NAMES.iter().filter(|known| !known.supported).map(|known| format!("`{}`", known.name)).collect();
+    format!(
+        "# Settings\n\n\
+         Environment variables, each with the prefix `QUOTAD_`, as `QUOTAD_LISTEN`. Those with a yes are also read with `OMICS_`;\n\
+         where both are set, `QUOTAD_` wins. An empty value counts as unset.\n\n\
+         A `QUOTAD_` name that is not here, a value that is not allowed, or a setting that would be passed over stops the start with\n\
+         one line. `quotad config` prints the settings in force, secrets masked.\n\n\
+         | name | `OMICS_` | default | meaning |\n|---|---|---|---|\n{}\n\
+         Refused by this version: {}.\n\n\
+         This page is made of the table in `src/config/names.rs`:\n\n    UPDATE_DOCS=1 cargo test --locked --test it settings\n",
+        NAMES.iter().filter(|known| known.supported).map(row).collect::<String>(),
+        later.join(", "),
+    )
+}
+
+#[test]
+fn the_page_of_settings_is_that_of_the_table() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/settings.md");
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(path, page()).expect("the page is written");
+    }
+    let written = std::fs::read_to_string(path).unwrap_or_default();
+    assert!(written == page(), "docs/settings.md is not what the table says: run this test with UPDATE_DOCS=1");
 }
