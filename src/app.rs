@@ -47,6 +47,9 @@ pub enum AppError {
     Metrics(#[from] prometheus::Error),
     #[error("the settings hold no usable policy")]
     Policy(#[from] crate::domain::policy::MissingTier),
+    #[cfg(feature = "actix-redis")]
+    #[error("the feature actix-redis can't do with {0}")]
+    PlainRedis(&'static str),
     #[error("cannot listen on {address}")]
     Listen {
         address: std::net::SocketAddr,

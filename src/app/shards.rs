@@ -8,7 +8,11 @@ use arc_swap::ArcSwap;
 use super::AppError;
 use crate::clock::Clock;
 use crate::config::{RedisSettings, Settings};
-use crate::counters::redis::{BatchId, RedisCounters, RedisLink};
+#[cfg(feature = "actix-redis")]
+use crate::counters::redis::ActixLink;
+#[cfg(not(feature = "actix-redis"))]
+use crate::counters::redis::RedisLink;
+use crate::counters::redis::{BatchId, Link, RedisCounters};
 use crate::counters::table::CounterTable;
 use crate::db::Database;
 use crate::domain::policy::Policy;
@@ -17,6 +21,9 @@ use crate::limiter::shard::{Counters, Shard};
 use crate::limiter::{Limiter, RedisState, Remote, ShardActor, ShardLink, shard_of};
 use crate::observability::metrics::Metrics;
 use crate::persistence::Books;
+
+/// Makes a shard's link, on the shard's own thread.
+type Line = Arc<dyn Fn() -> Box<dyn Link> + Send + Sync>;
 
 /// The running shards.
 pub struct Shards {
@@ -48,9 +55,8 @@ pub async fn start(
         }
     }
 
-    let redis_link =
-        |redis: &RedisSettings| (0..redis.max_connections.min(count)).map(|_| RedisLink::new(redis)).collect();
-    let links_to_redis: Vec<RedisLink> = settings.redis.as_ref().map(redis_link).unwrap_or_default();
+    let lines: Vec<Line> =
+        settings.redis.as_ref().map(|redis| redis_lines(redis, count)).transpose()?.unwrap_or_default();
     let mut running = Vec::with_capacity(count);
     let mut links = Vec::with_capacity(count);
     for (number, table) in tables.into_iter().enumerate() {
@@ -62,12 +68,11 @@ pub async fn start(
             }
         };
         let shard = Shard::new(counters, capacity, Arc::clone(policy), Arc::clone(metrics), settings.limiter.enabled);
-        let redis = settings.redis.clone().zip(links_to_redis.get(number % links_to_redis.len().max(1)).cloned());
+        let redis = settings.redis.clone().zip(lines.get(number % lines.len().max(1)).cloned());
         let (database, recipient, clock) = (database.clone(), books.recorder(), clock.clone());
         let arbiter = Arbiter::new();
         let address = ShardActor::start_in_arbiter(&arbiter.handle(), move |_| {
-            let redis =
-                redis.map(|(settings, link)| (RedisCounters::new(&settings, Box::new(link)), settings.deadline));
+            let redis = redis.map(|(settings, line)| (RedisCounters::new(&settings, line()), settings.deadline));
             ShardActor::new(shard, redis, database, recipient, clock)
         });
         links.push(ShardLink::new(address.clone()));
@@ -82,6 +87,30 @@ pub async fn start(
         settings.limiter.enabled,
     );
     Ok(Shards { limiter, running })
+}
+
+/// As many connections as may be had, at most one a shard.
+#[cfg(not(feature = "actix-redis"))]
+fn redis_lines(redis: &RedisSettings, shards: usize) -> Result<Vec<Line>, AppError> {
+    let line = |_| {
+        let link = RedisLink::new(redis);
+        Arc::new(move || Box::new(link.clone()) as Box<dyn Link>) as Line
+    };
+    Ok((0..redis.max_connections.min(shards)).map(line).collect())
+}
+
+/// The plain link of the feature: a connection for each shard, and none of what it can't do.
+#[cfg(feature = "actix-redis")]
+fn redis_lines(redis: &RedisSettings, shards: usize) -> Result<Vec<Line>, AppError> {
+    if redis.tls || redis.username.is_some() || redis.password.is_some() || redis.database != 0 {
+        return Err(AppError::PlainRedis("a login, TLS or a database number"));
+    }
+    if redis.max_connections < shards {
+        return Err(AppError::PlainRedis("fewer connections than SHARDS"));
+    }
+    let redis = redis.clone();
+    let line: Line = Arc::new(move || Box::new(ActixLink::new(&redis)) as Box<dyn Link>);
+    Ok(vec![line])
 }
 
 impl Shards {

@@ -4,12 +4,13 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use quotad::counters::redis::{
-    Ask, AskMode, BatchId, Link, LinkError, RedisCounters, RedisLink, SubjectBatch, SubjectOutcome, Verdict,
+    Ask, AskMode, BatchId, Link, LinkError, RedisCounters, SubjectBatch, SubjectOutcome, Verdict,
 };
 use quotad::domain::cost::{Cost, Items, Multiplier};
 use quotad::domain::decide;
@@ -23,12 +24,17 @@ use quotad::domain::time::Timestamp;
 use crate::support::redis_server::RedisServer;
 use crate::support::settings_of;
 
+#[cfg(feature = "actix-redis")]
+type Line = quotad::counters::redis::ActixLink;
+#[cfg(not(feature = "actix-redis"))]
+type Line = quotad::counters::redis::RedisLink;
+
 type Answer<'a> = Pin<Box<dyn Future<Output = Result<Option<Vec<u8>>, LinkError>> + 'a>>;
 
 /// A line whose server believes that it is `now`, and keeps every key for an hour of the real time.
 #[derive(Debug)]
 struct TimedLink {
-    line: RedisLink,
+    line: Rc<Line>,
 }
 
 impl Link for TimedLink {
@@ -57,7 +63,7 @@ fn replaced(text: &str, from: &str, to: &str) -> String {
     text.replace(from, to)
 }
 
-async fn set_time(line: &RedisLink, now: Timestamp) {
+async fn set_time(line: &Line, now: Timestamp) {
     let (seconds, micros) = (now.floor_seconds(), now.as_micros().rem_euclid(1_000_000));
     let command = ["MSET", "now:seconds", &seconds.to_string(), "now:micros", &micros.to_string()];
     line.command(&command.map(|part| part.as_bytes().to_vec())).await.expect("the time is set");
@@ -135,8 +141,8 @@ fn model(state: &mut SubjectState, ask: &Ask, now: Timestamp) -> Verdict {
 async fn play(redis: &RedisServer, plans: &[Arc<Plan>], begun: i64, steps: &[Step]) -> Result<(), TestCaseError> {
     redis.cli(&["FLUSHALL"]);
     let settings = settings_of(redis);
-    let line = RedisLink::new(&settings);
-    let counters = RedisCounters::new(&settings, Box::new(TimedLink { line: line.clone() }));
+    let line = Rc::new(Line::new(&settings));
+    let counters = RedisCounters::new(&settings, Box::new(TimedLink { line: Rc::clone(&line) }));
     let mut states: HashMap<Subject, SubjectState> = HashMap::new();
     let mut id = BatchId::first(1, 0);
     let mut now = begun;
@@ -190,7 +196,7 @@ fn a_batch_runs_or_is_withdrawn() {
     let redis = RedisServer::start();
     actix_web::rt::System::new().block_on(async {
         let settings = settings_of(&redis);
-        let counters = RedisCounters::new(&settings, Box::new(RedisLink::new(&settings)));
+        let counters = RedisCounters::new(&settings, Box::new(Line::new(&settings)));
         let plan = Arc::new(Plan::of_tier(&Tier::hourly_and_daily(TierName::free(), 1, 10, 1)));
         let ask = |plan: &Arc<Plan>| Ask { plan: Arc::clone(plan), cost: cost(1), mode: AskMode::Charge };
         let batch = [SubjectBatch { subject: subject(1), asks: [ask(&plan), ask(&plan)].into_iter().collect() }];
