@@ -1,4 +1,4 @@
-.PHONY: run test lint
+.PHONY: run test lint bench
 
 run: ## Run the service, embedded
 	cargo run --release --locked
@@ -9,3 +9,6 @@ test: ## Install what is missing and run every test
 lint: ## Formatting and lints
 	cargo fmt --check
 	cargo clippy --all-targets --locked -- -D warnings
+
+bench: ## Compare with a bare Actix-web handler, embedded and with Redis
+	bench/run

@@ -22,7 +22,7 @@ use actix_web::web::{self, Data, ServiceConfig};
 use self::resource::{delete, get, post, put, resource};
 use crate::clock::Clock;
 use crate::identity::Identity;
-use crate::limiter::Limiter;
+use crate::limiter::{Limiter, Outbox};
 use crate::observability::metrics::Metrics;
 use crate::persistence::Books;
 
@@ -45,7 +45,8 @@ impl State {
 /// All routes, for one worker.
 pub fn routes(state: State) -> impl FnOnce(&mut ServiceConfig) {
     move |app| {
-        app.app_data(Data::new(state))
+        app.app_data(Data::new(Outbox::new(state.limiter.clone())))
+            .app_data(Data::new(state))
             .app_data(web::PayloadConfig::new(body::BODY_MAX_BYTES))
             .service(resource("/api/v2/check", [post(check::one)]))
             .service(resource("/api/v2/check/batch", [post(check::batch)]))

@@ -1,12 +1,14 @@
 //! Deciding: sends each check to the shard that owns its subject, and brings the answer back.
 //!
-//! [`Limiter`] is the handle that the rest of the service holds. What a shard does is in [`shard`]; [`actor`] is its shell.
+//! [`Limiter`] is the handle that the rest of the service holds; checks go through the [`Outbox`] of their worker thread. What
+//! a shard does is in [`shard`]; [`actor`] is its shell.
 
 pub mod actor;
 mod batch;
 mod denials;
 mod fallback;
 mod messages;
+mod outbox;
 mod profiles;
 mod redis_state;
 mod remote;
@@ -19,10 +21,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use actix::{Addr, Handler, Message};
 use arc_swap::ArcSwap;
-use smallvec::{SmallVec, smallvec};
+use smallvec::smallvec;
 use tokio::sync::oneshot;
 
-use crate::clock::Stopwatch;
 use crate::domain::account::QuotaOverride;
 use crate::domain::cost::{Cost, Items};
 use crate::domain::decision::Decision;
@@ -35,6 +36,7 @@ use crate::observability::metrics::Metrics;
 
 pub use actor::ShardActor;
 use messages::{Checks, Forget, HandOver, Job, Permit, Reply, Reset};
+pub use outbox::Outbox;
 pub use redis_state::RedisState;
 pub use remote::Remote;
 pub use routing::shard_of;
@@ -139,54 +141,11 @@ impl Limiter {
         Self { shards: shards.into(), mailbox, policy, redis, metrics, enforcing }
     }
 
-    /// Decides one check. Waits for as long as the counters take: with Redis, at most the deadline.
-    pub async fn check(&self, check: Check) -> Result<Decision, LimiterError> {
-        let watch = Stopwatch::start();
-        let decision = self.ask(check, Reply::Decision).await?;
-        self.metrics.observe_check(decision.source, watch.elapsed());
-        Ok(decision)
-    }
-
-    /// Decides many checks; those of one subject in the order given. The answers stand in the order of the checks.
-    pub async fn check_all(&self, checks: Vec<Check>) -> Vec<Result<Decision, LimiterError>> {
-        let mut by_shard: Vec<SmallVec<[Job; 1]>> = Vec::new();
-        by_shard.resize_with(self.shards.len(), SmallVec::new);
-        let mut answers = Vec::with_capacity(checks.len());
-        for check in checks {
-            let number = routing::shard_of(&check.subject, self.shards.len());
-            let (sender, answer) = oneshot::channel();
-            let job = self
-                .shards
-                .get(number)
-                .ok_or(LimiterError::Stopped)
-                .and_then(|shard| self.job(shard, check, Reply::Decision(sender)));
-            answers.push(match (job, by_shard.get_mut(number)) {
-                (Ok(job), Some(jobs)) => {
-                    jobs.push(job);
-                    Ok(answer)
-                }
-                (Err(error), _) => Err(error),
-                (Ok(_), None) => Err(LimiterError::Stopped),
-            });
-        }
-        for (shard, jobs) in self.shards.iter().zip(by_shard).filter(|(_, jobs)| !jobs.is_empty()) {
-            shard.address.do_send(Checks { jobs });
-        }
-        let mut decisions = Vec::with_capacity(answers.len());
-        for answer in answers {
-            decisions.push(match answer {
-                Ok(answer) => answer.await.unwrap_or(Err(LimiterError::Stopped)),
-                Err(error) => Err(error),
-            });
-        }
-        decisions
-    }
-
     /// How the subject's limits stand. Charges nothing.
     pub async fn status(&self, subject: Subject, claimed: Option<TierName>) -> Result<Status, LimiterError> {
         let check =
             Check { subject, tier: None, claimed_tier: claimed, cost: Cost::ZERO, items: Items::ONE, dry_run: true };
-        self.ask(check, Reply::Status).await
+        self.ask(check).await
     }
 
     /// Sets what the named limits have used to 0; `None` is all of them, those of other tiers too.
@@ -253,15 +212,11 @@ impl Limiter {
         }
     }
 
-    /// Sends one check to its shard, and waits for what `reply` brings.
-    async fn ask<T>(
-        &self,
-        check: Check,
-        reply: impl FnOnce(oneshot::Sender<Result<T, LimiterError>>) -> Reply,
-    ) -> Result<T, LimiterError> {
+    /// Sends one check to its shard, and waits for how the limits stand then.
+    async fn ask(&self, check: Check) -> Result<Status, LimiterError> {
         let shard = self.shard(&check.subject)?;
         let (sender, answer) = oneshot::channel();
-        let job = self.job(shard, check, reply(sender))?;
+        let job = self.job(shard, check, Reply::Status(sender))?;
         shard.address.do_send(Checks { jobs: smallvec![job] });
         answer.await.map_err(|_| LimiterError::Stopped)?
     }

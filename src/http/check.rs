@@ -19,7 +19,7 @@ use crate::domain::policy::Policy;
 use crate::domain::subject::{Subject, UserId};
 use crate::domain::tier::TierName;
 use crate::identity::Identity;
-use crate::limiter::Check;
+use crate::limiter::{Check, Outbox};
 
 /// The most checks that one batch may carry.
 const BATCH_MAX: usize = 1000;
@@ -114,14 +114,24 @@ enum ItemView<'a> {
     Failed { error: Problem },
 }
 
-pub async fn one(state: Data<State>, request: HttpRequest, Body(bytes): Body) -> Result<HttpResponse, Problem> {
+pub async fn one(
+    state: Data<State>,
+    outbox: Data<Outbox>,
+    request: HttpRequest,
+    Body(bytes): Body,
+) -> Result<HttpResponse, Problem> {
     caller::service(&state, &request)?;
     let check = body::parse::<CheckBody>(&request, &bytes)?.into_check(&state.identity, &state.limiter.policy())?;
-    let decision = state.limiter.check(check).await?;
+    let decision = outbox.check(check).await?;
     Ok(answer(&decision, state.limiter.is_enforcing()))
 }
 
-pub async fn batch(state: Data<State>, request: HttpRequest, Body(bytes): Body) -> Result<HttpResponse, Problem> {
+pub async fn batch(
+    state: Data<State>,
+    outbox: Data<Outbox>,
+    request: HttpRequest,
+    Body(bytes): Body,
+) -> Result<HttpResponse, Problem> {
     caller::service(&state, &request)?;
     let BatchBody { checks } = body::parse(&request, &bytes)?;
     if checks.is_empty() || checks.len() > BATCH_MAX {
@@ -131,7 +141,7 @@ pub async fn batch(state: Data<State>, request: HttpRequest, Body(bytes): Body) 
     let read = |value| body::parse_value::<CheckBody>(value)?.into_check(&state.identity, &policy);
     let read: Vec<Result<Check, Problem>> = checks.into_iter().map(read).collect();
     let good = read.iter().filter_map(|check| check.as_ref().ok().cloned()).collect();
-    let mut decided = state.limiter.check_all(good).await.into_iter();
+    let mut decided = outbox.check_all(good).await.into_iter();
     let decided: Vec<Result<Decision, Problem>> = read
         .into_iter()
         .map(|check| {

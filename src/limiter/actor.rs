@@ -60,7 +60,7 @@ impl ShardActor {
         Self { shard, redis, deadline, database, books, clock, quiet_ticks: 0, listening: false }
     }
 
-    /// Starts whatever can be started: a read of accounts, rounds to Redis.
+    /// Starts whatever can be started, a read of accounts, rounds to Redis, and sends the answers that there are.
     fn pump(&mut self, ctx: &mut Context<Self>) {
         if let Some(users) = self.shard.next_load() {
             let database = self.database.clone();
@@ -85,6 +85,7 @@ impl ShardActor {
         while let Some(round) = self.shard.remote().and_then(|(remote, _)| remote.next_round(now)) {
             self.send_round(round, ctx);
         }
+        self.shard.send_answers();
         if self.shard.must_hand_over() {
             self.hand_over();
         }
@@ -148,6 +149,7 @@ impl ShardActor {
                 Err(error) if remote.is_idle() => remote.silent(&error, ledger, now),
                 Err(_) => {}
             }
+            actor.shard.send_answers();
         }));
     }
 
@@ -175,7 +177,10 @@ impl ShardActor {
                     remote.found_missed(&found);
                     actor.settle(ctx);
                 }
-                Err(error) => remote.silent(&error, ledger, now),
+                Err(error) => {
+                    remote.silent(&error, ledger, now);
+                    actor.shard.send_answers();
+                }
             }
         }));
     }
@@ -200,7 +205,10 @@ impl ShardActor {
                     remote.paid(ledger);
                     actor.settle(ctx);
                 }
-                Err(error) => remote.unpaid(&error, ledger, now),
+                Err(error) => {
+                    remote.unpaid(&error, ledger, now);
+                    actor.shard.send_answers();
+                }
             }
         }));
     }

@@ -7,6 +7,7 @@ use actix::Message;
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
+use super::outbox::Inbox;
 use super::{Check, LimiterError, Status};
 use crate::domain::decision::Decision;
 use crate::domain::limit::SlotId;
@@ -36,7 +37,8 @@ impl Drop for Permit {
 /// Where an answer goes. A caller that has left is not told.
 #[derive(Debug)]
 pub enum Reply {
-    Decision(oneshot::Sender<Result<Decision, LimiterError>>),
+    /// Through the inbox of the thread that waits, together with others.
+    Gathered(oneshot::Sender<Result<Decision, LimiterError>>, Arc<Inbox>),
     Status(oneshot::Sender<Result<Status, LimiterError>>),
 }
 
@@ -53,7 +55,7 @@ impl Job {
         // The place is free before the caller can ask again.
         drop(self.permit);
         match self.reply {
-            Reply::Decision(sender) => drop(sender.send(Err(error))),
+            Reply::Gathered(sender, _) => drop(sender.send(Err(error))),
             Reply::Status(sender) => drop(sender.send(Err(error))),
         }
     }

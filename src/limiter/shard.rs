@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 
 use super::batch::Planned;
 use super::messages::{Job, Reply};
+use super::outbox::{Answered, Inbox};
 use super::profiles::{Known, Profiles};
 use super::remote::Remote;
 use super::usage::UsageBuffer;
@@ -54,6 +55,8 @@ pub struct Shard {
 pub struct Ledger {
     usage: UsageBuffer,
     counted: CheckCounters,
+    /// Answers that go out together, by the thread that waits for them: as many lists as there are worker threads.
+    outgoing: Vec<(Arc<Inbox>, Vec<Answered>)>,
     pub metrics: Arc<Metrics>,
 }
 
@@ -66,7 +69,8 @@ impl Shard {
         metrics: Arc<Metrics>,
         enforcing: bool,
     ) -> Self {
-        let ledger = Ledger { usage: UsageBuffer::default(), counted: CheckCounters::default(), metrics };
+        let ledger =
+            Ledger { usage: UsageBuffer::default(), counted: CheckCounters::default(), outgoing: Vec::new(), metrics };
         Self { profiles: Profiles::new(profile_capacity), policy, counters, ledger, enforcing }
     }
 
@@ -129,6 +133,11 @@ impl Shard {
         Gathered { usage, counters }
     }
 
+    /// Sends the answers that were found since the last time.
+    pub fn send_answers(&mut self) {
+        self.ledger.send_answers();
+    }
+
     /// Whether so much usage is gathered that it should not wait for the tick.
     pub fn must_hand_over(&self) -> bool {
         self.ledger.usage.is_due()
@@ -184,7 +193,14 @@ fn decide_in(table: &mut CounterTable, planned: &Planned, enforcing: bool, now: 
 }
 
 impl Ledger {
-    /// Counts the decision and tells the caller. A dry run is counted nowhere.
+    /// Sends what [`Ledger::answer`] has put by.
+    fn send_answers(&mut self) {
+        for (inbox, answers) in self.outgoing.iter_mut().filter(|(_, answers)| !answers.is_empty()) {
+            inbox.put(answers);
+        }
+    }
+
+    /// Counts the decision, and puts the answer by for its caller. A dry run is counted nowhere.
     pub fn answer(&mut self, planned: Planned, decision: Decision) {
         let Planned { job, plan, account } = planned;
         if !job.check.dry_run {
@@ -195,7 +211,12 @@ impl Ledger {
         drop(job.permit);
         // Where the caller has left there is nobody to tell; what was charged stays charged.
         match job.reply {
-            Reply::Decision(sender) => drop(sender.send(Ok(decision))),
+            Reply::Gathered(sender, inbox) => {
+                match self.outgoing.iter_mut().find(|(known, _)| Arc::ptr_eq(known, &inbox)) {
+                    Some((_, answers)) => answers.push((sender, Ok(decision))),
+                    None => self.outgoing.push((inbox, vec![(sender, Ok(decision))])),
+                }
+            }
             Reply::Status(sender) => {
                 let active_override = account.and_then(|account| account.active_override(decision.decided_at).cloned());
                 drop(sender.send(Ok(Status { decision, plan, active_override })));

@@ -1,0 +1,138 @@
+//! The checks of one worker thread, on their way to the shards and back.
+//!
+//! While the thread's event loop works through what has arrived, its checks are gathered; then each shard is sent one
+//! message with all of them, and sends its answers back together. Two threads wake each other once a burst, not once a
+//! check: a wake is a system call and often a switch between threads, which costs more than deciding.
+
+use std::cell::{Cell, OnceCell, RefCell};
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
+
+use futures_util::task::AtomicWaker;
+use smallvec::SmallVec;
+use tokio::sync::oneshot;
+
+use super::messages::{Checks, Job, Reply};
+use super::routing::shard_of;
+use super::{Check, Limiter, LimiterError};
+use crate::clock::Stopwatch;
+use crate::domain::decision::Decision;
+
+type Outcome = Result<Decision, LimiterError>;
+
+/// An answer, and who waits for it.
+pub type Answered = (oneshot::Sender<Outcome>, Outcome);
+
+/// Where shards put the answers for one thread. No more can stand in it than may wait at all shards.
+#[derive(Debug, Default)]
+pub struct Inbox {
+    answers: Mutex<Vec<Answered>>,
+    reader: AtomicWaker,
+}
+
+impl Inbox {
+    /// Takes the answers over and wakes the thread.
+    pub fn put(&self, answers: &mut Vec<Answered>) {
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner).append(answers);
+        self.reader.wake();
+    }
+
+    /// Hands answers out on the thread that waits for them, for as long as it lives.
+    async fn hand_out(self: Arc<Self>) {
+        loop {
+            let answers = poll_fn(|context| {
+                self.reader.register(context.waker());
+                let answers = std::mem::take(&mut *self.answers.lock().unwrap_or_else(PoisonError::into_inner));
+                if answers.is_empty() { Poll::Pending } else { Poll::Ready(answers) }
+            });
+            for (waiting, outcome) in answers.await {
+                // Who has left need not be told; what was charged stays charged.
+                waiting.send(outcome).ok();
+            }
+        }
+    }
+}
+
+/// A worker thread's way to the shards. It does not leave its thread; clones share it.
+#[derive(Debug, Clone)]
+pub struct Outbox(Rc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    limiter: Limiter,
+    /// Checks that wait to be sent, a list for each shard.
+    gathered: RefCell<Vec<SmallVec<[Job; 1]>>>,
+    /// The sending is arranged for.
+    is_due: Cell<bool>,
+    /// Made with the first check: its reader needs the running event loop.
+    inbox: OnceCell<Arc<Inbox>>,
+}
+
+impl Outbox {
+    pub fn new(limiter: Limiter) -> Self {
+        let mut gathered = Vec::new();
+        gathered.resize_with(limiter.shards.len(), SmallVec::new);
+        Self(Rc::new(Inner {
+            limiter,
+            gathered: RefCell::new(gathered),
+            is_due: Cell::new(false),
+            inbox: OnceCell::new(),
+        }))
+    }
+
+    /// Decides one check. Waits for as long as the counters take: with Redis, at most the deadline.
+    pub async fn check(&self, check: Check) -> Outcome {
+        let watch = Stopwatch::start();
+        let decision = self.gather(check)?.await.map_err(|_| LimiterError::Stopped)??;
+        self.0.limiter.metrics.observe_check(decision.source, watch.elapsed());
+        Ok(decision)
+    }
+
+    /// Decides many checks; those of one subject in the order given. The answers stand in the order of the checks.
+    pub async fn check_all(&self, checks: Vec<Check>) -> Vec<Outcome> {
+        let waiting: Vec<_> = checks.into_iter().map(|check| self.gather(check)).collect();
+        let mut outcomes = Vec::with_capacity(waiting.len());
+        for answer in waiting {
+            outcomes.push(match answer {
+                Ok(answer) => answer.await.unwrap_or(Err(LimiterError::Stopped)),
+                Err(error) => Err(error),
+            });
+        }
+        outcomes
+    }
+
+    /// Puts a check with those that are sent when the event loop has worked through what had arrived.
+    fn gather(&self, check: Check) -> Result<oneshot::Receiver<Outcome>, LimiterError> {
+        let inner = &self.0;
+        let number = shard_of(&check.subject, inner.limiter.shards.len());
+        let shard = inner.limiter.shards.get(number).ok_or(LimiterError::Stopped)?;
+        let inbox = inner.inbox.get_or_init(|| {
+            let inbox = Arc::new(Inbox::default());
+            actix::spawn(Arc::clone(&inbox).hand_out());
+            inbox
+        });
+        let (sender, answer) = oneshot::channel();
+        let job = inner.limiter.job(shard, check, Reply::Gathered(sender, Arc::clone(inbox)))?;
+        if let Some(jobs) = inner.gathered.borrow_mut().get_mut(number) {
+            jobs.push(job);
+        }
+        if !inner.is_due.replace(true) {
+            let inner = Rc::clone(inner);
+            actix::spawn(async move { inner.send() });
+        }
+        Ok(answer)
+    }
+}
+
+impl Inner {
+    fn send(&self) {
+        self.is_due.set(false);
+        for (shard, jobs) in self.limiter.shards.iter().zip(self.gathered.borrow_mut().iter_mut()) {
+            if !jobs.is_empty() {
+                shard.address.do_send(Checks { jobs: std::mem::take(jobs) });
+            }
+        }
+    }
+}
