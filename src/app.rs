@@ -81,7 +81,9 @@ pub async fn serve(settings: Settings) -> Result<(), AppError> {
     let policy = Arc::new(ArcSwap::from_pointee(settings.policy.policy()?));
     let shards = shards::start(&settings, instance, &database, &books, &policy, &metrics, &clock).await?;
     let limiter = shards.limiter.clone();
-    let watch = watch::start(database, limiter.clone(), identity.clone(), books.clone(), Arc::clone(&metrics)).await?;
+    let watch =
+        watch::start(database, limiter.clone(), identity.clone(), books.clone(), Arc::clone(&metrics), clock.clone())
+            .await?;
 
     let state = http::State::new(limiter, books.clone(), identity, clock, metrics);
     let address = settings.http.listen;
