@@ -9,6 +9,7 @@ mod checks;
 mod cli;
 mod errors;
 mod instances;
+mod persistence;
 mod redis_away;
 mod restart;
 mod scenarios;
