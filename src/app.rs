@@ -18,7 +18,7 @@ use crate::db::{Database, DbError};
 use crate::http;
 use crate::identity::{Identity, IdentityError};
 use crate::observability::metrics::Metrics;
-use crate::persistence::{Books, BooksError};
+use crate::persistence::{Books, BooksError, LedgerBounds};
 
 /// After SIGTERM, in-flight requests have so long to be answered.
 const DRAIN_SECONDS: u64 = 5;
@@ -76,14 +76,17 @@ pub async fn serve(settings: Settings) -> Result<(), AppError> {
     let database = Database::connect(&settings.database)?;
     database.migrate().await?;
     let instance = getrandom::u64().map_err(admin_key::AdminKeyError::Random)?;
-    let books = Books::start(database.clone(), &settings.database, clock.clone(), format!("{instance:016x}"));
+    let (name, bounds) = (format!("{instance:016x}"), LedgerBounds::default());
+    let books = Books::start(database.clone(), &settings.database, clock.clone(), name, bounds);
     let identity = Identity::new(&settings.identity, &admin_key.key)?;
     identity.key_ring().replace(books.list_keys().await?);
 
     let policy = Arc::new(ArcSwap::from_pointee(settings.policy.policy()?));
     let shards = shards::start(&settings, instance, &database, &books, &policy, &metrics, &clock).await?;
     let limiter = shards.limiter.clone();
-    let watch = watch::start(database, limiter.clone(), identity.clone(), books.clone(), Arc::clone(&metrics)).await?;
+    let watch =
+        watch::start(database, limiter.clone(), identity.clone(), books.clone(), Arc::clone(&metrics), clock.clone())
+            .await?;
 
     let state = http::State::new(limiter, books.clone(), identity, clock, metrics);
     let address = settings.http.listen;

@@ -1,185 +1,137 @@
-//! Keeping history: usage is gathered, merged and written at intervals; what an administrator changes is written at once.
+//! Keeping history: usage is gathered, merged and flushed to the database; everything else is written through at once.
+//!
+//! [`Books`] is the handle that other parts hold. `ledger` gathers, `actor` flushes.
 
-mod actor;
-mod ledger;
-pub mod messages;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use std::sync::{Arc, Mutex, PoisonError};
-
-use actix::prelude::*;
+use actix::{Arbiter, ArbiterHandle};
+use arc_swap::ArcSwapOption;
 use tokio::sync::oneshot;
+use tokio::time::{sleep, timeout};
 
 use crate::clock::Clock;
 use crate::config::DatabaseSettings;
-use crate::db::{Database, DbError};
-use crate::domain::account::{Account, QuotaOverride};
-use crate::domain::credential::{ApiKeyRecord, KeyId};
-use crate::domain::limit::LimitName;
-use crate::domain::report::{AuditEntry, Author, Granularity, HistoryItem, UsageReport};
-use crate::domain::subject::{Subject, UserId};
-use crate::domain::tier::TierName;
-use crate::domain::time::Timestamp;
-
+use crate::db::Database;
 use actor::PersistenceActor;
-use messages::{Close, Flush, RecordUsage};
+use messages::{Flush, RecordUsage, Stop};
 
-#[derive(Debug, thiserror::Error)]
-pub enum BooksError {
-    #[error(transparent)]
-    Database(#[from] DbError),
-    #[error("usage can't be written now: {0}")]
-    NotFlushed(String),
-    #[error("the keeper of the books has stopped")]
-    Stopped,
-}
+mod actor;
+mod error;
+mod ledger;
+pub mod messages;
+mod through;
 
-/// How the books are doing.
-#[derive(Debug, Clone, Default)]
-pub struct BooksStats {
-    /// Usage rows that wait for the database.
-    pub pending_rows: usize,
-    /// When the last flush landed.
-    pub flushed_at: Option<Timestamp>,
-    /// Since the start of the process, as all that follow.
-    pub flushes: u64,
-    pub failures: u64,
-    pub rows_flushed: u64,
-    /// Rows that the database refused.
-    pub set_aside: u64,
-    /// Rows that were merged into coarser ones because too many waited.
-    pub coarsened: u64,
-    /// Of the last flush, where it failed.
-    pub last_error: Option<String>,
-}
+pub use error::BooksError;
+use ledger::Ledger;
+pub use ledger::{BooksStats, LedgerBounds};
 
-/// Statistics that the actor writes and anyone reads.
-pub type SharedStats = Arc<Mutex<BooksStats>>;
+/// How long a flush that somebody waits for may take before they are told that the database is away.
+const FLUSH_WAIT: Duration = Duration::from_secs(5);
 
-/// The handle to the books. Clones share them.
-#[derive(Debug, Clone)]
+/// How long the last flush is tried for, of the ten seconds that a stop may take.
+const CLOSE_WAIT: Duration = Duration::from_secs(4);
+const CLOSE_PAUSE: Duration = Duration::from_millis(200);
+
+/// The handle of persistence. Clones are one and the same.
+#[derive(Clone)]
 pub struct Books {
-    actor: Addr<PersistenceActor>,
+    shared: Arc<Shared>,
+}
+
+/// What the handles and the actor both hold. The ledger is here and not in the actor, so that it outlives a panic there.
+struct Shared {
     database: Database,
     clock: Clock,
-    stats: SharedStats,
+    settings: DatabaseSettings,
+    ledger: Mutex<Ledger>,
+    arbiter: ArbiterHandle,
+    actor: ArcSwapOption<actix::Addr<PersistenceActor>>,
 }
 
 impl Books {
-    /// Starts the actor on a thread of its own. `instance` names this process among all that write.
-    pub fn start(database: Database, settings: &DatabaseSettings, clock: Clock, instance: String) -> Self {
-        let stats = SharedStats::default();
-        let parts = (database.clone(), settings.clone(), clock.clone(), Arc::clone(&stats));
-        let actor = PersistenceActor::start_in_arbiter(&Arbiter::new().handle(), move |_| {
-            let (database, settings, clock, stats) = parts;
-            PersistenceActor::new(database, &settings, clock, stats, instance)
+    /// Starts the persistence actor on a thread of its own. Must be called within an actix system.
+    ///
+    /// `instance` names this run in the database: no other run of any instance may have the same.
+    pub fn start(
+        database: Database,
+        settings: &DatabaseSettings,
+        clock: Clock,
+        instance: String,
+        bounds: LedgerBounds,
+    ) -> Self {
+        let shared = Arc::new(Shared {
+            database,
+            clock,
+            settings: settings.clone(),
+            ledger: Mutex::new(Ledger::new(instance, bounds)),
+            arbiter: Arbiter::new().handle(),
+            actor: ArcSwapOption::empty(),
         });
-        Self { actor, database, clock, stats }
+        PersistenceActor::start_again(&shared);
+        Self { shared }
     }
 
-    /// Where usage is sent. It is merged on arrival, so that what waits is bounded.
-    pub fn recorder(&self) -> Recipient<RecordUsage> {
-        self.actor.clone().recipient()
+    /// Takes usage and counters in. It merges them there and then, behind a lock that is held for no more than that: a
+    /// queue of messages would be bounded by their number and not by what they hold.
+    pub fn record(&self, recorded: RecordUsage) {
+        let now = self.shared.clock.now();
+        self.shared.ledger().record(recorded, now);
     }
 
-    /// All usage that was recorded before is in the database when this returns.
+    /// Waits until everything recorded before this call is in the database.
+    ///
+    /// # Errors
+    /// [`BooksError::Unavailable`] after five seconds at most; what was recorded is kept and tried again.
     pub async fn flush(&self) -> Result<(), BooksError> {
-        let (reply, done) = oneshot::channel();
-        self.actor.do_send(Flush { reply });
-        done.await.map_err(|_| BooksError::Stopped)?.map_err(BooksError::NotFlushed)
+        let (reply, answer) = oneshot::channel();
+        let actor = self.shared.actor.load_full().ok_or(BooksError::Stopped)?;
+        // A full queue, no answer in time, and a loop that has ended and is about to be started again are all one here.
+        let unavailable = || BooksError::Unavailable { source: None };
+        actor.try_send(Flush { reply }).map_err(|_| unavailable())?;
+        timeout(FLUSH_WAIT, answer).await.ok().and_then(Result::ok).unwrap_or_else(|| Err(unavailable()))
     }
 
-    /// Writes what waits, and stops.
+    /// Flushes what there is, trying for four seconds whatever fails, and stops the actor. Nothing may be recorded afterwards.
     pub async fn close(&self) -> Result<(), BooksError> {
-        let flushed = self.flush().await;
-        self.actor.send(Close).await.map_err(|_| BooksError::Stopped)?;
-        flushed
+        let mut last = Ok(());
+        let flushed = timeout(CLOSE_WAIT, async {
+            loop {
+                last = self.flush().await;
+                if matches!(last, Ok(()) | Err(BooksError::Stopped)) {
+                    break;
+                }
+                sleep(CLOSE_PAUSE).await;
+            }
+        });
+        let in_time = flushed.await.is_ok();
+        if let Some(actor) = self.shared.actor.swap(None) {
+            // It may be gone already. Otherwise it answers when it has begun to stop.
+            let _ = actor.send(Stop).await;
+        }
+        self.shared.arbiter.stop();
+        let lost = self.stats().pending_rows;
+        if lost > 0 {
+            tracing::error!(rows = lost, "stopped with usage that did not reach the database");
+        }
+        if in_time { last } else { Err(last.err().unwrap_or(BooksError::Unavailable { source: None })) }
     }
 
     pub fn stats(&self) -> BooksStats {
-        self.stats.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.shared.ledger().stats()
     }
+}
 
-    /// Whether the database answers.
-    pub async fn ping(&self) -> Result<(), BooksError> {
-        Ok(self.database.ping().await?)
+impl fmt::Debug for Books {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Books").field("database", &self.shared.database).finish_non_exhaustive()
     }
+}
 
-    /// The user as the database has it now.
-    pub async fn account(&self, user: &UserId) -> Result<Account, BooksError> {
-        let found = self.database.load_accounts(std::slice::from_ref(user)).await?;
-        Ok(found.into_iter().next().unwrap_or_else(|| Account::unknown(user.clone())))
-    }
-
-    pub async fn put_override(
-        &self,
-        user: &UserId,
-        quota_override: &QuotaOverride,
-        author: &Author,
-    ) -> Result<(), BooksError> {
-        Ok(self.database.put_override(user, quota_override, author, self.clock.now()).await?)
-    }
-
-    /// Whether there was one.
-    pub async fn delete_override(&self, user: &UserId, author: &Author) -> Result<bool, BooksError> {
-        Ok(self.database.delete_override(user, author, self.clock.now()).await?)
-    }
-
-    pub async fn put_user_tier(
-        &self,
-        user: &UserId,
-        tier: Option<&TierName>,
-        author: &Author,
-    ) -> Result<(), BooksError> {
-        Ok(self.database.put_user_tier(user, tier, author, self.clock.now()).await?)
-    }
-
-    /// Leaves a mark in the audit; `None` is all limits.
-    pub async fn note_reset(
-        &self,
-        subject: &Subject,
-        limits: Option<&[LimitName]>,
-        author: &Author,
-    ) -> Result<(), BooksError> {
-        let limits = limits.map_or(serde_json::Value::Null, |names| {
-            names.iter().map(|name| serde_json::Value::from(name.as_str())).collect()
-        });
-        Ok(self.database.note_reset(subject, &limits, author, self.clock.now()).await?)
-    }
-
-    pub async fn insert_key(&self, key: &ApiKeyRecord, author: &Author) -> Result<(), BooksError> {
-        Ok(self.database.insert_key(key, author).await?)
-    }
-
-    /// Every key, revoked and expired ones too, oldest first.
-    pub async fn list_keys(&self) -> Result<Vec<ApiKeyRecord>, BooksError> {
-        Ok(self.database.list_keys().await?)
-    }
-
-    /// Whether there was one that still held.
-    pub async fn revoke_key(&self, id: &KeyId, author: &Author) -> Result<bool, BooksError> {
-        Ok(self.database.revoke_key(id, author, self.clock.now()).await?)
-    }
-
-    /// A subject's usage, what is not written yet included. `to` is exclusive.
-    pub async fn history(
-        &self,
-        subject: &Subject,
-        granularity: Granularity,
-        from: Timestamp,
-        to: Timestamp,
-    ) -> Result<Vec<HistoryItem>, BooksError> {
-        self.flush().await?;
-        Ok(self.database.history(subject, granularity, from, to).await?)
-    }
-
-    /// The whole system's usage since `start`, what is not written yet included.
-    pub async fn usage_report(&self, start: Timestamp, top: u32) -> Result<UsageReport, BooksError> {
-        self.flush().await?;
-        Ok(self.database.usage_report(start, top).await?)
-    }
-
-    /// The newest changes first; `before` is an id to page on from.
-    pub async fn audit(&self, limit: u32, before: Option<i64>) -> Result<Vec<AuditEntry>, BooksError> {
-        Ok(self.database.audit(limit, before).await?)
+impl Shared {
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        // A panic while merging leaves at worst one row unmerged, and the rest is worth keeping.
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

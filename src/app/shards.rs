@@ -69,11 +69,11 @@ pub async fn start(
         };
         let shard = Shard::new(counters, capacity, Arc::clone(policy), Arc::clone(metrics), settings.limiter.enabled);
         let redis = settings.redis.clone().zip(lines.get(number % lines.len().max(1)).cloned());
-        let (database, recipient, clock) = (database.clone(), books.recorder(), clock.clone());
+        let (database, books, clock) = (database.clone(), books.clone(), clock.clone());
         let arbiter = Arbiter::new();
         let address = ShardActor::start_in_arbiter(&arbiter.handle(), move |_| {
             let redis = redis.map(|(settings, line)| (RedisCounters::new(&settings, line()), settings.deadline));
-            ShardActor::new(shard, redis, database, recipient, clock)
+            ShardActor::new(shard, redis, database, books, clock)
         });
         links.push(ShardLink::new(address.clone()));
         running.push((address, arbiter));

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
 
+use crate::clock::Clock;
 use crate::db::{Database, DbError};
 use crate::identity::Identity;
 use crate::limiter::Limiter;
@@ -26,9 +27,10 @@ pub async fn start(
     identity: Identity,
     books: Books,
     metrics: Arc<Metrics>,
+    clock: Clock,
 ) -> Result<Watch, DbError> {
     let version = database.changes_since(i64::MAX).await?.version;
-    let follower = Follower { database, limiter, identity, books, metrics, version, failing: false };
+    let follower = Follower { database, limiter, identity, books, metrics, clock, version, failing: false };
     Ok(Watch(tokio::spawn(follower.run())))
 }
 
@@ -44,6 +46,7 @@ struct Follower {
     identity: Identity,
     books: Books,
     metrics: Arc<Metrics>,
+    clock: Clock,
     version: i64,
     failing: bool,
 }
@@ -61,7 +64,10 @@ impl Follower {
                 }
                 Ok(()) => {}
                 Err(error) if !self.failing => {
-                    tracing::warn!(%error, "changes in the database can't be followed: what is known holds");
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "changes in the database can't be followed: what is known holds"
+                    );
                     self.failing = true;
                 }
                 Err(_) => {}
@@ -91,5 +97,9 @@ impl Follower {
         self.metrics.usage_flushed_rows.set(gauge(stats.rows_flushed));
         self.metrics.usage_flush_failures.set(gauge(stats.failures));
         self.metrics.usage_set_aside_rows.set(gauge(stats.set_aside));
+        self.metrics.usage_coarsened_rows.set(gauge(stats.coarsened.saturating_add(stats.overflowed)));
+        self.metrics.usage_dropped_counters.set(gauge(stats.counters_dropped));
+        self.metrics.usage_restarts.set(gauge(stats.restarts));
+        self.metrics.usage_lag_seconds.set(stats.lag(self.clock.now()).as_secs_f64());
     }
 }

@@ -1,38 +1,369 @@
-//! A batch of usage on its way to the database.
+//! One flush: the usage and the counters that an instance gathered, and the number of the flush, in one transaction.
 
-/// One row of history to add to what is there.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UsageRow {
-    pub subject: String,
-    pub hour: i64,
-    pub tier: String,
-    pub requests: i64,
-    pub cost: i64,
-    pub denied: i64,
-}
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
 
-/// One subject's embedded counters, in the place of what is there.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CounterRow {
-    pub subject: String,
-    pub state: Vec<u8>,
-    pub whole_at: i64,
-}
+use diesel::QueryResult;
+use diesel::result::Error as QueryError;
+use diesel::sql_types::{BigInt, Text};
+use diesel_async::{AsyncConnection, RunQueryDsl};
 
-/// What one transaction writes. No row may stand twice.
-#[derive(Debug, Clone, PartialEq, Eq)]
+use super::error::Fault;
+use super::{Database, DbError, FLUSH_DEADLINE, state_codec};
+use crate::domain::cost::COUNT_MAX;
+use crate::domain::state::SubjectState;
+use crate::domain::subject::Subject;
+use crate::domain::tier::TierName;
+use crate::domain::time::Timestamp;
+use crate::domain::usage::{Usage, UsageKey};
+
+/// Rows of one statement: six values each, which stays below the 32,766 that SQLite binds.
+const ROWS_A_STATEMENT: usize = 5_000;
+
+/// More refused rows than this are no accident of theirs: the flush fails as a whole and is kept.
+const REFUSED_ROWS_MAX: usize = 250;
+
+const RAISE_CURSOR: &str = "INSERT INTO flush_cursor (instance, sequence, applied_at) VALUES ($1, $2, $3) \
+     ON CONFLICT (instance) DO UPDATE SET sequence = excluded.sequence, applied_at = excluded.applied_at \
+     WHERE flush_cursor.sequence < excluded.sequence";
+
+/// What one flush adds. It is sent unchanged until it has landed.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct FlushBatch {
-    /// Who writes; each process has its own name.
+    /// The run of the instance: random, so that no two runs share it.
     pub instance: String,
-    /// One more than that of the batch before.
+    /// The number of the flush within that run, from 1, without gaps.
     pub sequence: i64,
-    pub usage: Vec<UsageRow>,
-    pub counters: Vec<CounterRow>,
+    pub usage: Vec<(UsageKey, Usage)>,
+    /// Usage that could not be kept apart by subject.
+    pub overflow: Vec<(OverflowKey, Usage)>,
+    /// The newest state of each subject that was charged; `None` where it was reset.
+    pub counters: Vec<(Subject, Option<SubjectState>)>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+impl FlushBatch {
+    pub const fn rows(&self) -> usize {
+        self.usage.len().saturating_add(self.overflow.len()).saturating_add(self.counters.len())
+    }
+}
+
+/// What usage without a subject of its own is added up under.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct OverflowKey {
+    pub kind: SubjectKind,
+    pub hour: Timestamp,
+    pub tier: TierName,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SubjectKind {
+    User,
+    Ip,
+}
+
+impl SubjectKind {
+    pub const fn of(subject: &Subject) -> Self {
+        match subject {
+            Subject::User(_) => SubjectKind::User,
+            Subject::Ip(_) => SubjectKind::Ip,
+        }
+    }
+
+    /// What subjects of the kind begin with, and the subject that stands for those not kept apart: no id is empty.
+    pub const fn prefix(self) -> &'static str {
+        match self {
+            SubjectKind::User => "user:",
+            SubjectKind::Ip => "ip:",
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FlushOutcome {
-    Applied,
-    /// The same number was written before: its answer had been lost.
+    /// It has landed, but for the rows that the database refuses.
+    Applied { refused: Vec<RefusedRow> },
+    /// It had landed before, and the answer was lost.
     AlreadyApplied,
+}
+
+/// A row that was set aside because the database would not have it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefusedRow {
+    pub table: &'static str,
+    pub subject: String,
+    /// For usage: the hour, the tier and the amounts.
+    pub usage: Option<(Timestamp, String, Usage)>,
+    /// What the database said.
+    pub reason: String,
+}
+
+impl Database {
+    /// Adds the batch to the database, all or nothing, and once however often it is called with the same batch.
+    ///
+    /// # Errors
+    /// After any error the batch may be sent again, unchanged: if it had landed, that is found out.
+    pub async fn flush(&self, batch: &Arc<FlushBatch>, now: Timestamp) -> Result<FlushOutcome, DbError> {
+        let batch = Arc::clone(batch);
+        on!(self, write within FLUSH_DEADLINE, "flush usage", flush::apply(&batch, now))
+    }
+}
+
+/// A row of `usage`, as it is added.
+#[derive(Debug, Clone, PartialEq, Eq, diesel::Insertable)]
+#[diesel(table_name = super::schema::usage, treat_none_as_default_value = false)]
+pub(super) struct UsageRow {
+    pub(super) subject: String,
+    pub(super) hour: i64,
+    pub(super) tier: String,
+    pub(super) requests: i64,
+    pub(super) cost: i64,
+    pub(super) denied: i64,
+}
+
+/// A row of `counters`, as it will be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct CounterRow {
+    pub(super) subject: String,
+    /// The packed state, and when it is whole; `None` removes the row.
+    pub(super) kept: Option<(Vec<u8>, i64)>,
+}
+
+/// Rows of one table, sorted by key: two instances that flush at once take the rows' locks in the same order.
+#[derive(Clone)]
+pub(super) enum Rows {
+    Usage(Arc<[UsageRow]>),
+    Counters(Arc<[CounterRow]>),
+}
+
+impl Rows {
+    fn of_usage(batch: &FlushBatch) -> Self {
+        // The same key twice in one statement is an error, and two instants of one hour may be the same key.
+        let mut sums: BTreeMap<(String, i64, &str), Usage> = BTreeMap::new();
+        for (key, usage) in &batch.usage {
+            let key = (key.subject.to_string(), key.hour.start_of_hour().as_micros(), key.tier.as_str());
+            sums.entry(key).or_default().add(*usage);
+        }
+        for (key, usage) in &batch.overflow {
+            let key = (key.kind.prefix().to_owned(), key.hour.start_of_hour().as_micros(), key.tier.as_str());
+            sums.entry(key).or_default().add(*usage);
+        }
+        let stored = |amount: u64| amount.min(COUNT_MAX).cast_signed();
+        let row = |((subject, hour, tier), usage): ((String, i64, &str), Usage)| UsageRow {
+            subject,
+            hour,
+            tier: tier.to_owned(),
+            requests: stored(usage.requests),
+            cost: stored(usage.cost),
+            denied: stored(usage.denied),
+        };
+        Rows::Usage(sums.into_iter().map(row).collect())
+    }
+
+    fn of_counters(batch: &FlushBatch) -> Self {
+        let mut newest = BTreeMap::new();
+        for (subject, state) in &batch.counters {
+            let kept = state.as_ref().and_then(|state| Some((state_codec::pack(state), state.whole_at()?.as_micros())));
+            newest.insert(subject.to_string(), kept);
+        }
+        Rows::Counters(newest.into_iter().map(|(subject, kept)| CounterRow { subject, kept }).collect())
+    }
+
+    /// A row that nobody can find fault with.
+    fn faultless(&self) -> Self {
+        let subject = SubjectKind::User.prefix().to_owned();
+        match self {
+            Rows::Usage(_) => {
+                let tier = "free".to_owned();
+                Rows::Usage([UsageRow { subject, hour: 0, tier, requests: 0, cost: 0, denied: 0 }].into())
+            }
+            Rows::Counters(_) => Rows::Counters(
+                [CounterRow { subject, kept: Some((state_codec::pack(&SubjectState::default()), 0)) }].into(),
+            ),
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Rows::Usage(rows) => rows.len(),
+            Rows::Counters(rows) => rows.len(),
+        }
+    }
+
+    fn refused(&self, index: usize, error: &QueryError) -> Option<RefusedRow> {
+        let reason = error.to_string();
+        let amount = |stored: i64| stored.max(0).cast_unsigned();
+        Some(match self {
+            Rows::Usage(rows) => {
+                let row = rows.get(index)?;
+                let usage =
+                    Usage { requests: amount(row.requests), cost: amount(row.cost), denied: amount(row.denied) };
+                let usage = Some((Timestamp::from_micros(row.hour), row.tier.clone(), usage));
+                RefusedRow { table: "usage", subject: row.subject.clone(), usage, reason }
+            }
+            Rows::Counters(rows) => {
+                RefusedRow { table: "counters", subject: rows.get(index)?.subject.clone(), usage: None, reason }
+            }
+        })
+    }
+}
+
+/// The pieces that `rows` are added in, the last one first.
+fn pieces(rows: usize) -> Vec<Range<usize>> {
+    let starts = (0..rows).step_by(ROWS_A_STATEMENT);
+    starts.map(|start| start..start.saturating_add(ROWS_A_STATEMENT).min(rows)).rev().collect()
+}
+
+on_both! {
+    pub(in crate::db) async fn apply(
+        connection: &mut Connection,
+        batch: &FlushBatch,
+        now: Timestamp,
+    ) -> QueryResult<FlushOutcome> {
+        let (usage, counters) = (Rows::of_usage(batch), Rows::of_counters(batch));
+        connection
+            .transaction(async |connection| {
+                if !raise_cursor(connection, batch, now).await? {
+                    return Ok(FlushOutcome::AlreadyApplied);
+                }
+                let mut refused = add(connection, &usage).await?;
+                refused.extend(add(connection, &counters).await?);
+                Ok(FlushOutcome::Applied { refused })
+            })
+            .await
+    }
+
+    /// False where the batch has landed before. Waits for an earlier try that the server is still at.
+    async fn raise_cursor(connection: &mut Connection, batch: &FlushBatch, now: Timestamp) -> QueryResult<bool> {
+        let raised = diesel::sql_query(RAISE_CURSOR)
+            .bind::<Text, _>(batch.instance.as_str())
+            .bind::<BigInt, _>(batch.sequence)
+            .bind::<BigInt, _>(now.as_micros())
+            .execute(connection)
+            .await?;
+        Ok(raised > 0)
+    }
+
+    /// Adds the rows, and finds those that the database refuses by halving.
+    async fn add(connection: &mut Connection, rows: &Rows) -> QueryResult<Vec<RefusedRow>> {
+        let mut refused = Vec::new();
+        let mut pieces = pieces(rows.len());
+        while let Some(piece) = pieces.pop() {
+            let Err(error) = add_piece(connection, rows, piece.clone()).await else { continue };
+            if Fault::of(&error) != Fault::Rows || refused.len() >= REFUSED_ROWS_MAX {
+                return Err(error);
+            }
+            if piece.len() > 1 {
+                let middle = piece.start.midpoint(piece.end);
+                pieces.extend([middle..piece.end, piece.start..middle]);
+                continue;
+            }
+            // A constraint that no row can keep refuses every one: then it is not this one's fault.
+            if !takes_rows(connection, rows).await {
+                return Err(error);
+            }
+            refused.extend(rows.refused(piece.start, &error));
+        }
+        Ok(refused)
+    }
+
+    /// Adds some of the rows or, where one of them is refused, none. Its error says whether the rows are at fault.
+    async fn add_piece(connection: &mut Connection, rows: &Rows, piece: Range<usize>) -> QueryResult<()> {
+        let (sent, range) = (rows.clone(), piece.clone());
+        let added = connection.transaction(async move |connection| insert(connection, sent, range).await).await;
+        match added {
+            Err(error) if Fault::of(&error) == Fault::Unknown => {
+                let rows = rows.clone();
+                connection
+                    .transaction(async move |connection| dialect::find_fault(connection, &rows, piece, error).await)
+                    .await
+            }
+            certain => certain,
+        }
+    }
+
+    async fn insert(connection: &mut Connection, rows: Rows, piece: Range<usize>) -> QueryResult<()> {
+        match rows {
+            Rows::Usage(rows) => dialect::add_usage(connection, rows, piece).await,
+            Rows::Counters(rows) => dialect::put_counters(connection, rows, piece).await,
+        }
+    }
+
+    /// Whether the table takes rows at all. Leaves none behind.
+    async fn takes_rows(connection: &mut Connection, rows: &Rows) -> bool {
+        let faultless = rows.faultless();
+        let tried: QueryResult<()> = connection
+            .transaction(async move |connection| {
+                insert(connection, faultless, 0..1).await?;
+                Err(QueryError::RollbackTransaction)
+            })
+            .await;
+        matches!(tried, Err(QueryError::RollbackTransaction))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use diesel_async::SimpleAsyncConnection;
+
+    use super::super::Repository;
+    use super::*;
+    use crate::config::{DatabaseLocation, DatabaseSettings};
+    use crate::domain::subject::UserId;
+
+    #[test]
+    fn pieces_cover_all_rows_once_in_order() {
+        assert!(pieces(0).is_empty());
+        assert_eq!(pieces(1), vec![0..1]);
+        assert_eq!(pieces(12_000), vec![10_000..12_000, 5_000..10_000, 0..5_000]);
+    }
+
+    #[test]
+    fn rows_are_sorted_and_each_key_is_there_once() {
+        let subject = |id| Subject::User(UserId::parse(id).unwrap());
+        let key = |id, second| UsageKey {
+            subject: subject(id),
+            hour: Timestamp::from_seconds(second),
+            tier: TierName::free(),
+        };
+        let one = Usage { requests: 1, cost: u64::MAX, denied: 0 };
+        let batch = FlushBatch {
+            usage: vec![(key("b", 0), one), (key("a", 3600), one), (key("a", 3601), one)],
+            ..FlushBatch::default()
+        };
+        let Rows::Usage(rows) = Rows::of_usage(&batch) else { panic!("usage") };
+        let shown: Vec<_> = rows.iter().map(|row| (row.subject.as_str(), row.requests, row.cost)).collect();
+        let most = COUNT_MAX.cast_signed();
+        assert_eq!(shown, [("user:a", 2, most), ("user:b", 1, most)]);
+    }
+
+    #[actix::test]
+    async fn a_disk_without_room_sets_nothing_aside() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = DatabaseSettings {
+            location: DatabaseLocation::Sqlite { path: folder.path().join("quotad.db") },
+            max_connections: 2,
+            flush_interval: Duration::from_secs(1),
+            history_retention_days: 1,
+        };
+        let database = Database::connect(&settings).unwrap();
+        database.migrate().await.unwrap();
+        let Repository::Sqlite(repository) = &database.repository else { panic!("SQLite") };
+        repository.write().get().await.unwrap().batch_execute("PRAGMA max_page_count = 1").await.unwrap();
+
+        let name = |number: usize| UserId::parse(&number.to_string()).unwrap();
+        let key =
+            |number| UsageKey { subject: Subject::User(name(number)), hour: Timestamp::EPOCH, tier: TierName::free() };
+        let one = Usage { requests: 1, cost: 1, denied: 0 };
+        let usage = (0..6_000).map(|number| (key(number), one)).collect();
+        let batch = Arc::new(FlushBatch { instance: "one".to_owned(), sequence: 1, usage, ..FlushBatch::default() });
+        let full = database.flush(&batch, Timestamp::EPOCH).await;
+        assert!(matches!(full, Err(DbError::Query { .. })), "{full:?}");
+        // The next connection knows nothing of the bound.
+        let landed = database.flush(&batch, Timestamp::EPOCH).await.unwrap();
+        assert_eq!(landed, FlushOutcome::Applied { refused: Vec::new() });
+        assert_eq!(database.usage_report(Timestamp::EPOCH, 1).await.unwrap().totals.usage.requests, 6_000);
+    }
 }

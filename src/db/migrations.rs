@@ -1,44 +1,79 @@
-//! Bringing the schema up to date. The migrations are in the binary.
+//! Bringing the tables up to date, from the folders `migrations/sqlite` and `migrations/postgres`, which are in the binary.
 
+use diesel::SqliteConnection;
+use diesel::sql_types::BigInt;
+use diesel_async::RunQueryDsl;
 use diesel_async::async_connection_wrapper::AsyncConnectionWrapper;
-use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
-use super::{DbError, postgres, sqlite};
+use super::error::{DbError, is_locked};
+use super::{postgres, sqlite};
 
 const SQLITE: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
 const POSTGRES: EmbeddedMigrations = embed_migrations!("migrations/postgres");
 
-/// Any number, as long as no other program locks by it.
-const MIGRATION_LOCK: i64 = 0x7175_6f74_6164_6d69;
+/// The advisory lock that an instance holds while it migrates: "quotad" in ASCII.
+const LOCK: i64 = 0x7175_6f74_6164;
 
-/// Diesel's harness blocks, and takes no lock of its own: instances that start at once queue at ours.
-pub async fn postgres(store: postgres::Store) -> Result<(), DbError> {
-    let mut connection = diesel_async::pooled_connection::deadpool::Object::take(store.write().await?);
+/// How often the lock of the SQLite file is asked for, five seconds each: ten minutes for another process to migrate.
+const SQLITE_TRIES: usize = 120;
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+pub(super) async fn migrate_sqlite(repository: sqlite::Repository) -> Result<(), DbError> {
+    let mut connection = repository.write().get().await.map_err(unreachable)?;
+    for _ in 0..SQLITE_TRIES {
+        // The write lock is taken first, so a second process waits for the first to finish and finds nothing left to do.
+        let migrated = connection.spawn_blocking(|connection: &mut SqliteConnection| {
+            Ok(connection.immediate_transaction(|connection| {
+                connection.run_pending_migrations(SQLITE).map(|_| ()).map_err(InTransaction::Migration)
+            }))
+        });
+        match migrated.await {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(InTransaction::Migration(source))) => return Err(DbError::Migration { source }),
+            Ok(Err(InTransaction::Query(error))) if is_locked(&error) => {
+                tracing::info!(
+                    "another process holds the database; waiting for it before the tables are brought up to date"
+                );
+            }
+            Ok(Err(InTransaction::Query(error))) | Err(error) => {
+                return Err(DbError::Migration { source: Box::new(error) });
+            }
+        }
+    }
+    Err(DbError::Migration { source: "another process holds the database".into() })
+}
+
+pub(super) async fn migrate_postgres(repository: postgres::Repository) -> Result<(), DbError> {
+    let mut connection = repository.open().await.map_err(unreachable)?;
     diesel::sql_query("SELECT pg_advisory_lock($1)")
-        .bind::<diesel::sql_types::BigInt, _>(MIGRATION_LOCK)
+        .bind::<BigInt, _>(LOCK)
         .execute(&mut connection)
-        .await?;
-    // The connection is closed afterwards, and the lock with it.
-    in_words(tokio::task::spawn_blocking(move || {
-        let mut connection = AsyncConnectionWrapper::<postgres::Connection>::from(connection);
-        connection.run_pending_migrations(POSTGRES).map(drop).map_err(|error| error.to_string())
-    }))
-    .await
+        .await
+        .map_err(|error| DbError::from_query("migrate", error))?;
+    // Diesel's harness blocks. The lock is the connection's: it goes with it, however the migrations end.
+    let migrated = tokio::task::spawn_blocking(move || {
+        let mut connection: AsyncConnectionWrapper<postgres::Connection> = connection.into();
+        connection.run_pending_migrations(POSTGRES).map(|_| ())
+    });
+    match migrated.await {
+        Ok(result) => result.map_err(|source| DbError::Migration { source }),
+        Err(panicked) => Err(DbError::Migration { source: Box::new(panicked) }),
+    }
 }
 
-/// An exclusive transaction is the lock: another process waits for as long as `busy_timeout`.
-pub async fn sqlite(store: sqlite::Store) -> Result<(), DbError> {
-    let mut connection = store.write().await?;
-    connection.batch_execute("BEGIN EXCLUSIVE; COMMIT;").await?;
-    in_words(connection.spawn_blocking(|connection| {
-        Ok::<_, diesel::result::Error>(connection.run_pending_migrations(SQLITE).map(drop).map_err(|e| e.to_string()))
-    }))
-    .await
+fn unreachable(error: impl std::error::Error + Send + Sync + 'static) -> DbError {
+    DbError::Unreachable { operation: "migrate", source: Box::new(error) }
 }
 
-async fn in_words<T, E: std::fmt::Display>(
-    work: impl Future<Output = Result<Result<T, String>, E>>,
-) -> Result<T, DbError> {
-    work.await.map_err(|error| DbError::Migration(error.to_string()))?.map_err(DbError::Migration)
+enum InTransaction {
+    Migration(Failure),
+    Query(diesel::result::Error),
+}
+
+impl From<diesel::result::Error> for InTransaction {
+    fn from(error: diesel::result::Error) -> Self {
+        InTransaction::Query(error)
+    }
 }

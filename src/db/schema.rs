@@ -1,9 +1,39 @@
-//! The tables, as Diesel sees them. One schema serves both databases.
+//! The tables, one schema for both databases: times are BIGINT microseconds, JSON is text. The migrations say what each
+//! column means.
+
+diesel::table! {
+    change_clock (id) {
+        id -> BigInt,
+        version -> BigInt,
+    }
+}
+
+diesel::table! {
+    changes (version) {
+        version -> BigInt,
+        kind -> Text,
+        user_id -> Nullable<Text>,
+        at -> BigInt,
+    }
+}
+
+diesel::table! {
+    audit (id) {
+        id -> BigInt,
+        at -> BigInt,
+        actor -> Text,
+        address -> Nullable<Text>,
+        action -> Text,
+        target -> Text,
+        before -> Nullable<Text>,
+        after -> Nullable<Text>,
+    }
+}
 
 diesel::table! {
     users (user_id) {
         user_id -> Text,
-        tier -> Nullable<Text>,
+        tier -> Text,
         updated_at -> BigInt,
     }
 }
@@ -55,28 +85,6 @@ diesel::table! {
     flush_cursor (instance) {
         instance -> Text,
         sequence -> BigInt,
-        updated_at -> BigInt,
-    }
-}
-
-diesel::table! {
-    changes (version) {
-        version -> BigInt,
-        kind -> Text,
-        user_id -> Nullable<Text>,
-        at -> BigInt,
-    }
-}
-
-diesel::table! {
-    audit (id) {
-        id -> BigInt,
-        at -> BigInt,
-        actor -> Text,
-        address -> Nullable<Text>,
-        action -> Text,
-        target -> Text,
-        old_value -> Nullable<Text>,
-        new_value -> Nullable<Text>,
+        applied_at -> BigInt,
     }
 }

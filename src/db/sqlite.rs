@@ -1,136 +1,95 @@
-//! The embedded database: one writer, several readers, a write-ahead log.
+//! SQLite: one file, one connection that writes, several that read.
 
 use std::path::Path;
+use std::time::Duration;
 
-use diesel::prelude::*;
-use diesel::sql_types::Text;
-use diesel::{SqliteConnection, sql_query};
-use diesel_async::pooled_connection::deadpool::{Object, Pool};
-use diesel_async::pooled_connection::{AsyncDieselConnectionManager, ManagerConfig};
+use diesel::{ConnectionError, SqliteConnection};
+use diesel_async::pooled_connection::SetupCallback;
+use diesel_async::pooled_connection::deadpool::Pool;
 use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
-use diesel_async::{AsyncConnection, RunQueryDsl, SimpleAsyncConnection};
+use diesel_async::{AsyncConnection, SimpleAsyncConnection};
 use futures_util::FutureExt;
+use tokio::time::sleep;
 
-use super::DbError;
-use super::flush::{FlushBatch, FlushOutcome};
-use crate::domain::time::Timestamp;
+use super::error::{DbError, is_locked};
+use super::pool::sqlite as pool;
 
-/// The statements that both stores share, compiled for this connection.
-#[path = "books.rs"]
-#[allow(clippy::duplicate_mod, reason = "one text serves both kinds of connection")]
-pub mod books;
+pub(super) type Connection = SyncConnectionWrapper<SqliteConnection>;
 
-/// Those about usage and counters.
-#[path = "history.rs"]
-#[allow(clippy::duplicate_mod, reason = "one text serves both kinds of connection")]
-pub mod history;
+pub(super) mod dialect {
+    //! What SQLite says its own way.
 
-pub type Connection = SyncConnectionWrapper<SqliteConnection>;
+    pub(in crate::db) use crate::db::flush_sqlite::{add_usage, find_fault, put_counters};
 
-/// Readers go on while the writer writes. `NORMAL` may lose the last transactions in a power cut, never in a crash of
-/// the process, and never tears one. The pause lets another process finish its write.
-const PRAGMAS: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA busy_timeout = 5000; \
-                       PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY;";
+    /// The sum of a column, at most 2^53 - 1. `TOTAL` is a double, which is exact up to there and can't overflow.
+    pub(in crate::db) fn sum(column: &str) -> String {
+        format!("CAST(MIN(TOTAL({column}), 9007199254740991) AS INTEGER)")
+    }
+}
 
-/// One connection that writes, and others that read.
+/// How long a statement waits for another process (`quotad migrate`, a backup) to let go of the file. It is said first, so
+/// that what follows waits too.
+///
+/// With WAL, readers never wait for the writer; `synchronous = NORMAL` then syncs at checkpoints, not at each commit: a
+/// loss of power can undo the last commits, but never tears the file, and a crash of the service alone loses nothing.
+/// What the last second of history is worth does not pay for a sync each second on a small disk.
+const SETUP: &str = "PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; \
+     PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY;";
+
+/// Two processes that turn a new file to WAL at once would wait for each other, so SQLite tells one of them at once that the
+/// file is locked, whatever its `busy_timeout`. It tries again for two seconds.
+const SETUP_TRIES: usize = 40;
+const SETUP_PAUSE: Duration = Duration::from_millis(50);
+
+/// A connection for reading can't write, whatever it is told.
+const READ_ONLY: &str = "PRAGMA query_only = ON;";
+
+/// One writer: SQLite has one write lock for the whole file, and a queue at the pool is fairer than its busy handler.
 #[derive(Clone)]
-pub struct Store {
+pub(super) struct Repository {
     writer: Pool<Connection>,
     readers: Pool<Connection>,
 }
 
-impl Store {
-    /// Makes the folder of the file; opens it when it is first asked for a connection.
-    pub fn new(path: &Path, max_connections: usize) -> Result<Self, DbError> {
-        if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder)
-                .map_err(|error| DbError::Address(format!("cannot make {}: {error}", folder.display())))?;
+impl Repository {
+    pub(super) fn new(path: &Path, max_connections: usize) -> Result<Self, DbError> {
+        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+            std::fs::create_dir_all(folder).map_err(|source| DbError::Folder { path: folder.to_owned(), source })?;
         }
-        let url = path.to_string_lossy();
-        let pool = |size: usize| {
-            let mut config = ManagerConfig::default();
-            config.custom_setup = Box::new(|url: &str| {
-                let url = url.to_owned();
-                async move {
-                    let mut connection = Connection::establish(&url).await?;
-                    connection
-                        .batch_execute(PRAGMAS)
-                        .await
-                        .map_err(diesel::ConnectionError::CouldntSetupConfiguration)?;
-                    Ok(connection)
-                }
-                .boxed()
-            });
-            Pool::builder(AsyncDieselConnectionManager::new_with_config(url.as_ref(), config))
-                .max_size(size)
-                .build()
-                .map_err(|error| DbError::Address(error.to_string()))
+        let Some(path) = path.to_str() else {
+            return Err(DbError::Settings { reason: "the path of the database file is not UTF-8".to_owned() });
         };
-        Ok(Self { writer: pool(1)?, readers: pool(max_connections)? })
+        // Diesel takes what begins with `file:` for a URL with options.
+        let file = if path.starts_with("file:") { format!("./{path}") } else { path.to_owned() };
+        Ok(Self {
+            writer: pool::new(1, opener(file.clone(), SETUP.to_owned()))?,
+            readers: pool::new(max_connections.saturating_sub(1), opener(file, format!("{SETUP}{READ_ONLY}")))?,
+        })
     }
 
-    pub async fn read(&self) -> Result<Object<Connection>, DbError> {
-        self.readers.get().await.map_err(|error| DbError::Unreachable(error.to_string()))
+    pub(super) fn read(&self) -> Pool<Connection> {
+        self.readers.clone()
     }
 
-    pub async fn write(&self) -> Result<Object<Connection>, DbError> {
-        self.writer.get().await.map_err(|error| DbError::Unreachable(error.to_string()))
+    pub(super) fn write(&self) -> Pool<Connection> {
+        self.writer.clone()
     }
+}
 
-    /// Writes a batch as one JSON text a table: one statement and one bind, however many rows.
-    pub async fn flush(&self, batch: &FlushBatch, now: Timestamp) -> Result<FlushOutcome, DbError> {
-        let mut connection = self.write().await?;
-        let outcome = connection
-            .immediate_transaction(async |connection| {
-                if !history::advance_cursor(connection, &batch.instance, batch.sequence, now).await? {
-                    return Ok(FlushOutcome::AlreadyApplied);
+fn opener(file: String, setup: String) -> SetupCallback<Connection> {
+    Box::new(move |_| {
+        let (file, setup) = (file.clone(), setup.clone());
+        async move {
+            let mut connection = Connection::establish(&file).await?;
+            for _ in 0..SETUP_TRIES {
+                match connection.batch_execute(&setup).await {
+                    Err(error) if is_locked(&error) => sleep(SETUP_PAUSE).await,
+                    done => return done.map(|()| connection).map_err(ConnectionError::CouldntSetupConfiguration),
                 }
-                upsert_usage(connection, batch).await?;
-                upsert_counters(connection, batch).await?;
-                Ok::<_, diesel::result::Error>(FlushOutcome::Applied)
-            })
-            .await?;
-        Ok(outcome)
-    }
-}
-
-/// The one writer orders changes by itself.
-pub async fn order_changes(_connection: &mut Connection) -> QueryResult<()> {
-    Ok(())
-}
-
-async fn upsert_usage(connection: &mut Connection, batch: &FlushBatch) -> QueryResult<()> {
-    let rows: Vec<_> =
-        batch.usage.iter().map(|row| (&row.subject, row.hour, &row.tier, row.requests, row.cost, row.denied)).collect();
-    // `WHERE true` tells the parser that ON CONFLICT does not belong to a join.
-    sql_query(
-        "INSERT INTO usage (subject, hour, tier, requests, cost, denied) \
-         SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5 FROM json_each(?) \
-         WHERE true ON CONFLICT (subject, hour, tier) DO UPDATE SET \
-         requests = requests + excluded.requests, cost = cost + excluded.cost, denied = denied + excluded.denied",
-    )
-    .bind::<Text, _>(json(&rows)?)
-    .execute(connection)
-    .await
-    .map(drop)
-}
-
-async fn upsert_counters(connection: &mut Connection, batch: &FlushBatch) -> QueryResult<()> {
-    if batch.counters.is_empty() {
-        return Ok(());
-    }
-    let rows: Vec<_> = batch.counters.iter().map(|row| (&row.subject, hex::encode(&row.state), row.whole_at)).collect();
-    sql_query(
-        "INSERT INTO counters (subject, state, whole_at) \
-         SELECT value ->> 0, unhex(value ->> 1), value ->> 2 FROM json_each(?) \
-         WHERE true ON CONFLICT (subject) DO UPDATE SET state = excluded.state, whole_at = excluded.whole_at",
-    )
-    .bind::<Text, _>(json(&rows)?)
-    .execute(connection)
-    .await
-    .map(drop)
-}
-
-fn json<T: serde::Serialize>(rows: &T) -> QueryResult<String> {
-    serde_json::to_string(rows).map_err(|error| diesel::result::Error::SerializationError(Box::new(error)))
+            }
+            connection.batch_execute(&setup).await.map_err(ConnectionError::CouldntSetupConfiguration)?;
+            Ok(connection)
+        }
+        .boxed()
+    })
 }

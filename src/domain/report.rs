@@ -1,81 +1,92 @@
-//! What the books answer: history, totals, and who changed what.
+//! What the records say: usage history, usage reports and the audit trail.
 
 use std::net::IpAddr;
 
-use super::subject::{Subject, UserId};
+use super::subject::UserId;
 use super::tier::TierName;
-use super::time::Timestamp;
+use super::time::{Period, Timestamp};
 use super::usage::Usage;
 
-/// The buckets of a history.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The length of the buckets that history is shown in, cut in UTC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Granularity {
     Hour,
     Day,
 }
 
-/// Usage in the bucket that begins at `start`. Buckets without usage are left out.
+impl Granularity {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Granularity::Hour => "hour",
+            Granularity::Day => "day",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        [Granularity::Hour, Granularity::Day].into_iter().find(|granularity| granularity.as_str() == text)
+    }
+
+    pub const fn period(self) -> Period {
+        match self {
+            Granularity::Hour => Period::from_seconds(3600),
+            Granularity::Day => Period::from_seconds(86_400),
+        }
+    }
+}
+
+/// What one subject used in one bucket, under whichever tiers it had.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HistoryItem {
+    /// The start of the hour or the day.
     pub start: Timestamp,
     pub usage: Usage,
 }
 
-/// Usage of many subjects, and how many they were.
+/// Usage of many subjects together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Totals {
+pub struct ReportTotals {
     pub usage: Usage,
+    /// How many there were: users in the totals of a report, any subjects in those of one tier.
     pub active_users: u64,
 }
 
-/// One subject's usage, under the tier in which most of it was.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SubjectUsage {
-    pub subject: Subject,
-    pub tier: TierName,
-    pub usage: Usage,
-}
-
-/// Usage of the whole system since `start`.
+/// Who used what since an instant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UsageReport {
+    /// The start of the first hour that is counted.
     pub start: Timestamp,
-    pub totals: Totals,
-    pub tiers: Vec<(TierName, Totals)>,
-    /// By cost, the highest first.
-    pub top_users: Vec<SubjectUsage>,
-    /// By cost, the highest first.
-    pub top_ips: Vec<SubjectUsage>,
+    pub totals: ReportTotals,
+    /// By tier, in the order of their names. A subject that changed tier is in both.
+    pub tiers: Vec<(TierName, ReportTotals)>,
+    /// By cost, the highest first, with the tier that the user had last.
+    pub top_users: Vec<(UserId, TierName, Usage)>,
+    /// By cost, the highest first: an address, or a prefix in CIDR notation.
+    pub top_ips: Vec<(String, Usage)>,
 }
 
-/// Who asks for a change, and from where.
+/// Who makes a change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Author {
-    /// The credential: `key:<id>`, `user:<id>` or `admin-key`.
+    /// The credential, as `key:<id>`, `user:<id>` or `admin-key`.
     pub actor: String,
+    /// Where the call came from.
     pub address: Option<IpAddr>,
 }
 
-/// One change, as the audit keeps it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// One line of the audit trail.
+#[derive(Debug, Clone, PartialEq)]
 pub struct AuditEntry {
+    /// Rises with time; the cursor of a listing.
     pub id: i64,
     pub at: Timestamp,
     pub actor: String,
     pub address: Option<String>,
+    /// What was done, as `override.put`.
     pub action: String,
+    /// To what, as `user:42`.
     pub target: String,
+    /// How it was; `None` where there was nothing.
     pub before: Option<serde_json::Value>,
+    /// How it is; `None` where it was removed.
     pub after: Option<serde_json::Value>,
-}
-
-/// What other instances changed since a version.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Changes {
-    /// The version that this brings up to.
-    pub version: i64,
-    pub users: Vec<UserId>,
-    pub keys: bool,
-    /// There was more than can be listed: all that is remembered is stale.
-    pub everything: bool,
 }

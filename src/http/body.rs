@@ -8,6 +8,7 @@ use actix_web::dev::Payload;
 use actix_web::http::header;
 use actix_web::web::Bytes;
 use actix_web::{FromRequest, HttpRequest};
+use futures_util::FutureExt;
 use serde::de::DeserializeOwned;
 
 use super::error::{self, Problem};
@@ -29,7 +30,12 @@ impl FromRequest for Body {
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
         let bytes = Bytes::from_request(request, payload);
         Box::pin(async move {
-            let bytes = tokio::time::timeout(BODY_WITHIN, bytes).await.map_err(|_| Problem::too_slow())?;
+            let mut bytes = std::pin::pin!(bytes);
+            // Most bodies come with their head, and need no timer.
+            let bytes = match bytes.as_mut().now_or_never() {
+                Some(bytes) => bytes,
+                None => tokio::time::timeout(BODY_WITHIN, bytes).await.map_err(|_| Problem::too_slow())?,
+            };
             bytes.map(Body).map_err(error::payload)
         })
     }

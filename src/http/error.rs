@@ -129,7 +129,10 @@ impl From<LimiterError> for Problem {
 /// The cause is logged here, once; a client is told only that it can't be done now.
 impl From<BooksError> for Problem {
     fn from(error: BooksError) -> Self {
-        tracing::error!(%error, "a request could not be answered for want of the database");
+        tracing::error!(
+            error = &error as &dyn std::error::Error,
+            "a request could not be answered for want of the database"
+        );
         Problem::unavailable("the database can't be reached")
     }
 }

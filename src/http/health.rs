@@ -44,6 +44,7 @@ pub async fn whole(state: Data<State>) -> HttpResponse {
         "database": {
             "status": part(database_up && books.last_error.is_none()),
             "ping_micros": database_up.then_some(ping),
+            "lag_seconds": books.lag(state.clock.now()).as_secs_f64(),
             "pending_rows": books.pending_rows,
             "flushed_at": books.flushed_at,
             "flush_failures": books.failures,

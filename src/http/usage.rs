@@ -7,9 +7,11 @@ use serde_json::{Value, json};
 
 use super::error::Problem;
 use super::{State, body, caller};
-use crate::domain::report::{SubjectUsage, Totals};
-use crate::domain::subject::Subject;
+use crate::domain::report::ReportTotals;
+use crate::domain::subject::UserId;
+use crate::domain::tier::TierName;
 use crate::domain::time::Timestamp;
+use crate::domain::usage::Usage;
 
 const TOP_MAX: u32 = 1000;
 const DAY_SECONDS: i64 = 86_400;
@@ -42,27 +44,23 @@ pub async fn report(state: Data<State>, request: HttpRequest) -> Result<HttpResp
     Ok(HttpResponse::Ok().json(json!({
         "period": period,
         "start": report.start,
-        "totals": totals(report.totals),
-        "tiers": report.tiers.iter().map(|(tier, sums)| with("tier", json!(tier), totals(*sums))).collect::<Vec<_>>(),
-        "top_users": report.top_users.iter().map(subject).collect::<Vec<_>>(),
-        "top_ips": report.top_ips.iter().map(subject).collect::<Vec<_>>(),
+        "totals": totals(&report.totals),
+        "tiers": report.tiers.iter().map(|(tier, sums)| with("tier", json!(tier), totals(sums))).collect::<Vec<_>>(),
+        "top_users": report.top_users.iter().map(top_user).collect::<Vec<_>>(),
+        "top_ips": report.top_ips.iter().map(|(ip, usage)| with("ip", json!(ip), amounts(usage))).collect::<Vec<_>>(),
     })))
 }
 
-fn totals(sums: Totals) -> Value {
-    let usage = sums.usage;
-    json!({
-        "requests": usage.requests, "cost": usage.cost, "denied": usage.denied, "active_users": sums.active_users,
-    })
+fn totals(sums: &ReportTotals) -> Value {
+    with("active_users", json!(sums.active_users), amounts(&sums.usage))
 }
 
-fn subject(entry: &SubjectUsage) -> Value {
-    let usage = entry.usage;
-    let sums = json!({ "requests": usage.requests, "cost": usage.cost, "denied": usage.denied });
-    match &entry.subject {
-        Subject::User(user) => with("user_id", json!(user.as_str()), with("tier", json!(entry.tier), sums)),
-        Subject::Ip(address) => with("ip", json!(address.to_string()), sums),
-    }
+fn top_user((user, tier, usage): &(UserId, TierName, Usage)) -> Value {
+    with("user_id", json!(user.as_str()), with("tier", json!(tier), amounts(usage)))
+}
+
+fn amounts(usage: &Usage) -> Value {
+    json!({ "requests": usage.requests, "cost": usage.cost, "denied": usage.denied })
 }
 
 fn with(name: &str, value: Value, mut object: Value) -> Value {

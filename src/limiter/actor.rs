@@ -16,6 +16,7 @@ use crate::counters::redis::{RedisCounters, RedisError};
 use crate::db::Database;
 use crate::domain::limit::SlotId;
 use crate::domain::subject::Subject;
+use crate::persistence::Books;
 use crate::persistence::messages::RecordUsage;
 
 /// How often usage is handed over, and how often Redis is asked whether it is back.
@@ -38,7 +39,7 @@ pub struct ShardActor {
     /// No answer of Redis is waited for longer.
     deadline: Duration,
     database: Database,
-    books: Recipient<RecordUsage>,
+    books: Books,
     clock: Clock,
     /// Ticks in a row without a check under way.
     quiet_ticks: u32,
@@ -52,7 +53,7 @@ impl ShardActor {
         shard: Shard,
         redis: Option<(RedisCounters, Duration)>,
         database: Database,
-        books: Recipient<RecordUsage>,
+        books: Books,
         clock: Clock,
     ) -> Self {
         let (redis, deadline) =
@@ -216,7 +217,7 @@ impl ShardActor {
     fn hand_over(&mut self) {
         let gathered = self.shard.gather();
         if !gathered.usage.is_empty() || !gathered.counters.is_empty() {
-            self.books.do_send(RecordUsage { usage: gathered.usage, counters: gathered.counters });
+            self.books.record(RecordUsage { usage: gathered.usage, counters: gathered.counters });
         }
     }
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use foldhash::fast::RandomState;
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder,
+    Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
 };
 
 use crate::domain::decision::{Decision, Source};
@@ -48,6 +48,14 @@ pub struct Metrics {
     pub usage_flush_failures: IntGauge,
     /// Rows that the database refused, over the life of the process.
     pub usage_set_aside_rows: IntGauge,
+    /// Rows put together to coarser ones because too many waited, over the life of the process.
+    pub usage_coarsened_rows: IntGauge,
+    /// Running counters not written because too many waited, over the life of the process.
+    pub usage_dropped_counters: IntGauge,
+    /// How often the loop that writes usage was started again after it had ended by itself.
+    pub usage_restarts: IntGauge,
+    /// The age of the oldest usage that is not in the database; 0 where there is none.
+    pub usage_lag_seconds: Gauge,
 }
 
 impl Metrics {
@@ -86,6 +94,12 @@ impl Metrics {
             usage_flushed_rows: made.gauge("quotad_usage_flushed_rows", "Usage rows written since the start")?,
             usage_flush_failures: made.gauge("quotad_usage_flush_failures", "Failed flushes since the start")?,
             usage_set_aside_rows: made.gauge("quotad_usage_set_aside_rows", "Usage rows the database refused")?,
+            usage_coarsened_rows: made.gauge("quotad_usage_coarsened_rows", "Usage rows merged for want of room")?,
+            usage_dropped_counters: made
+                .gauge("quotad_usage_dropped_counters", "Running counters not written for want of room")?,
+            usage_restarts: made.gauge("quotad_usage_restarts", "Restarts of the loop that writes usage")?,
+            usage_lag_seconds: made
+                .registered(Gauge::new("quotad_usage_lag_seconds", "Age of the oldest usage not in the database")?)?,
             registry,
         })
     }

@@ -1,257 +1,280 @@
-//! The message loop of the keeper of the books: a batch at a time, each written once, retried until it lands.
+//! The loop that flushes: on every tick, when asked, and at the end. It holds no usage itself; see [`super::ledger`].
 
-use std::collections::VecDeque;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use actix::fut::wrap_future;
-use actix::prelude::*;
+use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
 use tokio::sync::oneshot;
 
-use super::SharedStats;
-use super::ledger::{Ledger, Piece};
-use super::messages::{Close, Flush, RecordUsage};
-use crate::clock::Clock;
-use crate::config::DatabaseSettings;
-use crate::db::{Database, DbError, FlushBatch};
+use super::ledger::Ticket;
+use super::messages::{Flush, Stop};
+use super::{BooksError, Shared};
+use crate::db::{DbError, FlushOutcome};
 use crate::domain::time::{Period, Timestamp};
 
-/// After a flush that failed the next is tried after the interval, then after twice as long, and so on up to this.
+/// More callers than this never wait at once; the next is told that the database is away. As many may wait to be heard.
+const WAITING: usize = 1024;
+
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// How often what is older than the retention is removed.
-const REMOVAL_INTERVAL: Duration = Duration::from_secs(3600);
+const RETENTION_INTERVAL: Duration = Duration::from_secs(3600);
+/// The first removal waits until the start of a fleet is over.
+const RETENTION_DELAY: Duration = Duration::from_secs(60);
 
-const SECONDS_A_DAY: u64 = 86_400;
-
-/// An actor that owns the ledger and writes it.
-#[derive(Debug)]
 pub struct PersistenceActor {
-    ledger: Ledger,
-    database: Database,
-    clock: Clock,
-    stats: SharedStats,
-    interval: Duration,
-    retention: Period,
-    instance: String,
-    /// Cut and waiting, in order, each with a number that callers wait for.
-    queue: VecDeque<(u64, Piece)>,
-    /// The front of the queue under its sequence number. A batch that failed is tried again unchanged.
-    attempt: Option<Arc<FlushBatch>>,
-    sequence: i64,
-    cut: u64,
-    waiting: Vec<(u64, oneshot::Sender<Result<(), String>>)>,
-    under_way: bool,
-    failed_in_a_row: u32,
-    retry_at: Timestamp,
+    shared: Arc<Shared>,
+    waiting: Vec<Waiting>,
+    /// A flush is under way. There is one at a time, so batches land in the order of their numbers.
+    flushing: bool,
+    /// The last flush failed: ticks are skipped until the pause is over.
+    pausing: bool,
+    failures_in_a_row: u32,
+    told_to_stop: bool,
+}
+
+struct Waiting {
+    ticket: Ticket,
+    reply: oneshot::Sender<Result<(), BooksError>>,
 }
 
 impl PersistenceActor {
-    pub fn new(
-        database: Database,
-        settings: &DatabaseSettings,
-        clock: Clock,
-        stats: SharedStats,
-        instance: String,
-    ) -> Self {
-        Self {
-            ledger: Ledger::new(),
-            database,
-            clock,
-            stats,
-            interval: settings.flush_interval,
-            retention: Period::from_seconds(u64::from(settings.history_retention_days).saturating_mul(SECONDS_A_DAY)),
-            instance,
-            queue: VecDeque::new(),
-            attempt: None,
-            sequence: 0,
-            cut: 0,
-            waiting: Vec::new(),
-            under_way: false,
-            failed_in_a_row: 0,
-            retry_at: Timestamp::EPOCH,
-        }
+    /// Starts an actor, in the place of the one before.
+    pub(super) fn start_again(shared: &Arc<Shared>) {
+        let its_own = Arc::clone(shared);
+        let actor = Self::start_in_arbiter(&shared.arbiter, |context| {
+            context.set_mailbox_capacity(WAITING);
+            Self {
+                shared: its_own,
+                waiting: Vec::new(),
+                flushing: false,
+                pausing: false,
+                failures_in_a_row: 0,
+                told_to_stop: false,
+            }
+        });
+        shared.actor.store(Some(Arc::new(actor)));
     }
 
-    /// Cuts what waits into pieces; gives the number of the last one.
-    fn cut(&mut self) -> u64 {
-        for piece in self.ledger.take() {
-            self.cut = self.cut.saturating_add(1);
-            self.queue.push_back((self.cut, piece));
-        }
-        self.cut
-    }
-
-    fn tick(&mut self, ctx: &mut Context<Self>) {
-        if !self.under_way && self.queue.is_empty() {
-            self.cut();
-        }
-        if self.clock.now() >= self.retry_at {
-            self.write_next(ctx);
-        }
-        self.show();
-    }
-
-    fn write_next(&mut self, ctx: &mut Context<Self>) {
-        if self.under_way {
+    fn flush(&mut self, context: &mut Context<Self>) {
+        if self.flushing {
             return;
         }
-        self.answer_waiting();
-        let Some((_, piece)) = self.queue.front() else { return };
-        let batch = match &self.attempt {
-            Some(batch) => Arc::clone(batch),
-            None => {
-                self.sequence = self.sequence.saturating_add(1);
-                let Piece { usage, counters } = piece.clone();
-                let (instance, sequence) = (self.instance.clone(), self.sequence);
-                Arc::clone(self.attempt.insert(Arc::new(FlushBatch { instance, sequence, usage, counters })))
-            }
+        let Some(batch) = self.shared.ledger().next_batch() else {
+            self.answer_landed();
+            return;
         };
-        self.under_way = true;
-        let (database, now) = (self.database.clone(), self.clock.now());
-        let write = async move { database.flush(batch, now).await };
-        ctx.spawn(wrap_future(write).map(|outcome, actor: &mut Self, ctx| {
-            actor.under_way = false;
-            match outcome {
-                Ok(_) => actor.landed(ctx),
-                Err(DbError::Refused(error)) => actor.refused(&error.to_string(), ctx),
-                Err(error) => actor.failed(&error),
-            }
-            actor.show();
-        }));
+        self.flushing = true;
+        let (database, now) = (self.shared.database.clone(), self.shared.clock.now());
+        let landed = async move { database.flush(&batch, now).await };
+        context.spawn(landed.into_actor(self).map(|result, actor, context| actor.flushed(result, context)));
     }
 
-    fn landed(&mut self, ctx: &mut Context<Self>) {
-        self.attempt = None;
-        if let Some((_, piece)) = self.queue.pop_front() {
-            let now = self.clock.now();
-            self.count(|stats| {
-                stats.flushes = stats.flushes.saturating_add(1);
-                stats.rows_flushed = stats.rows_flushed.saturating_add(piece.usage.len() as u64);
-                stats.flushed_at = Some(now);
-                stats.last_error = None;
+    fn flushed(&mut self, result: Result<FlushOutcome, DbError>, context: &mut Context<Self>) {
+        self.flushing = false;
+        match result {
+            Ok(outcome) => {
+                if self.failures_in_a_row > 0 {
+                    tracing::info!(failures = self.failures_in_a_row, "usage reaches the database again");
+                }
+                self.failures_in_a_row = 0;
+                tell_of_refused(&outcome);
+                let more = self.shared.ledger().landed(&outcome, self.shared.clock.now());
+                self.answer_landed();
+                if more || !self.waiting.is_empty() {
+                    self.flush(context);
+                }
+            }
+            Err(error) => self.failed(Arc::new(error), context),
+        }
+    }
+
+    fn failed(&mut self, error: Arc<DbError>, context: &mut Context<Self>) {
+        self.shared.ledger().failed(&error);
+        if self.failures_in_a_row == 0 {
+            tracing::error!(error = &*error as &dyn std::error::Error, "usage does not reach the database; it is kept");
+        }
+        for waiting in self.waiting.drain(..) {
+            // Who no longer waits need not be told.
+            let _ = waiting.reply.send(Err(BooksError::away(Arc::clone(&error))));
+        }
+        let pause = FIRST_PAUSE.saturating_mul(1 << self.failures_in_a_row.min(16)).min(LONGEST_PAUSE);
+        self.failures_in_a_row = self.failures_in_a_row.saturating_add(1);
+        if !self.pausing {
+            self.pausing = true;
+            context.run_later(pause, |actor, context| {
+                actor.pausing = false;
+                actor.flush(context);
             });
         }
-        if self.failed_in_a_row > 0 {
-            tracing::info!(failed = self.failed_in_a_row, "usage goes to the database again");
-            self.failed_in_a_row = 0;
-        }
-        self.write_next(ctx);
     }
 
-    /// The row that can't be written is looked for by halves, and set aside; the others land.
-    fn refused(&mut self, error: &str, ctx: &mut Context<Self>) {
-        self.attempt = None;
-        if let Some((number, piece)) = self.queue.pop_front() {
-            match piece.halves() {
-                Some([left, right]) => {
-                    for half in [right, left].into_iter().filter(|half| half.rows() > 0) {
-                        self.queue.push_front((number, half));
-                    }
-                }
-                None => {
-                    tracing::error!(error, row = ?piece, "the database refuses a row of usage: it is set aside");
-                    self.count(|stats| stats.set_aside = stats.set_aside.saturating_add(1));
-                }
+    fn answer_landed(&mut self) {
+        let ledger = self.shared.ledger();
+        let landed = self.waiting.extract_if(.., |waiting| ledger.has_landed(waiting.ticket));
+        for waiting in landed {
+            let _ = waiting.reply.send(Ok(()));
+        }
+    }
+
+    fn remove_what_is_old(&self, context: &mut Context<Self>) {
+        let (database, now) = (self.shared.database.clone(), self.shared.clock.now());
+        let oldest = oldest_hour_kept(now, self.shared.settings.history_retention_days);
+        let removed = async move {
+            let rows = database.remove_usage_before(oldest).await?;
+            database.remove_leftovers(now).await?;
+            Ok::<_, DbError>(rows)
+        };
+        context.spawn(removed.into_actor(self).map(|result, _, _| match result {
+            Ok(rows) => tracing::debug!(rows, "removed usage past its retention"),
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "usage past its retention was not removed");
             }
-        }
-        self.write_next(ctx);
-    }
-
-    fn failed(&mut self, error: &DbError) {
-        if self.failed_in_a_row == 0 {
-            tracing::warn!(%error, "usage can't be written: it is held and tried again");
-        }
-        self.failed_in_a_row = self.failed_in_a_row.saturating_add(1);
-        let pause = self.interval.saturating_mul(2_u32.saturating_pow(self.failed_in_a_row.min(10))).min(LONGEST_PAUSE);
-        let pause = Timestamp::from_micros(i64::try_from(pause.as_micros()).unwrap_or(i64::MAX));
-        self.retry_at = self.clock.now().saturating_add(pause - Timestamp::EPOCH);
-        let text = error.to_string();
-        for (_, caller) in self.waiting.drain(..) {
-            caller.send(Err(text.clone())).ok();
-        }
-        self.count(|stats| {
-            stats.failures = stats.failures.saturating_add(1);
-            stats.last_error = Some(text);
-        });
-    }
-
-    /// Tells those whose usage has landed: everything up to their number has left the queue.
-    fn answer_waiting(&mut self) {
-        let first = self.queue.front().map(|(number, _)| *number);
-        let (landed, waiting): (Vec<_>, Vec<_>) = std::mem::take(&mut self.waiting)
-            .into_iter()
-            .partition(|(number, _)| first.is_none_or(|first| *number < first));
-        self.waiting = waiting;
-        for (_, caller) in landed {
-            caller.send(Ok(())).ok();
-        }
-    }
-
-    fn show(&self) {
-        let queued: usize = self.queue.iter().map(|(_, piece)| piece.usage.len()).sum();
-        let (pending, coarsened) = (self.ledger.pending_rows().saturating_add(queued), self.ledger.coarsened);
-        self.count(|stats| {
-            stats.pending_rows = pending;
-            stats.coarsened = coarsened;
-        });
-    }
-
-    fn count(&self, change: impl FnOnce(&mut super::BooksStats)) {
-        change(&mut self.stats.lock().unwrap_or_else(PoisonError::into_inner));
-    }
-
-    fn remove_old(&self, ctx: &mut Context<Self>) {
-        let now = self.clock.now();
-        let oldest = Timestamp::from_micros(now.as_micros().saturating_sub(self.retention.as_micros()));
-        let database = self.database.clone();
-        let remove = async move { database.remove_before(oldest, now).await };
-        ctx.spawn(wrap_future(remove).map(|removed, _: &mut Self, _| match removed {
-            Ok(0) => {}
-            Ok(rows) => tracing::info!(rows, "usage older than the retention was removed"),
-            Err(error) => tracing::warn!(%error, "usage older than the retention could not be removed"),
         }));
     }
+}
+
+/// Says what was set aside, but not whose it was.
+fn tell_of_refused(outcome: &FlushOutcome) {
+    const TOLD_APART: usize = 10;
+    let FlushOutcome::Applied { refused } = outcome else { return };
+    for row in refused.iter().take(TOLD_APART) {
+        let (hour, tier, usage) = row.usage.clone().unwrap_or_default();
+        tracing::error!(
+            table = row.table,
+            %hour,
+            tier,
+            requests = usage.requests,
+            cost = usage.cost,
+            denied = usage.denied,
+            reason = row.reason,
+            "the database refuses a row; it was set aside"
+        );
+    }
+    if refused.len() > TOLD_APART {
+        tracing::error!(rows = refused.len(), "the database refuses these many rows; they were set aside");
+    }
+}
+
+fn oldest_hour_kept(now: Timestamp, retention_days: u32) -> Timestamp {
+    let kept = Period::from_seconds(u64::from(retention_days).saturating_mul(86_400));
+    Timestamp::from_micros(now.as_micros().saturating_sub(kept.as_micros())).start_of_hour()
 }
 
 impl Actor for PersistenceActor {
     type Context = Context<Self>;
 
-    fn started(&mut self, ctx: &mut Self::Context) {
-        ctx.run_interval(self.interval, Self::tick);
-        ctx.run_interval(REMOVAL_INTERVAL, |actor, ctx| actor.remove_old(ctx));
-        self.remove_old(ctx);
-    }
-}
-
-impl Handler<RecordUsage> for PersistenceActor {
-    type Result = ();
-
-    fn handle(&mut self, message: RecordUsage, _ctx: &mut Self::Context) {
-        self.ledger.record(message);
+    fn started(&mut self, context: &mut Self::Context) {
+        context.run_interval(self.shared.settings.flush_interval, |actor, context| {
+            if !actor.pausing {
+                actor.flush(context);
+            }
+        });
+        context.run_later(RETENTION_DELAY, |actor, context| actor.remove_what_is_old(context));
+        context.run_interval(RETENTION_INTERVAL, |actor, context| actor.remove_what_is_old(context));
     }
 }
 
 impl Handler<Flush> for PersistenceActor {
     type Result = ();
 
-    fn handle(&mut self, message: Flush, ctx: &mut Self::Context) {
-        if self.failed_in_a_row > 0 && self.clock.now() < self.retry_at {
-            // What waits stays in the ledger, where it is bounded.
-            let error = self.stats.lock().unwrap_or_else(PoisonError::into_inner).last_error.clone();
-            message.reply.send(Err(error.unwrap_or_default())).ok();
+    fn handle(&mut self, Flush { reply }: Flush, context: &mut Self::Context) {
+        let ticket = self.shared.ledger().ticket();
+        if self.waiting.len() >= WAITING {
+            self.waiting.retain(|waiting| !waiting.reply.is_closed());
+        }
+        if self.waiting.len() >= WAITING {
+            let _ = reply.send(Err(BooksError::Unavailable { source: None }));
             return;
         }
-        let number = self.cut();
-        self.waiting.push((number, message.reply));
-        self.write_next(ctx);
+        self.waiting.push(Waiting { ticket, reply });
+        // Somebody waits: even in a pause it is worth a try, and the answer tells them at once.
+        self.flush(context);
     }
 }
 
-impl Handler<Close> for PersistenceActor {
+impl Handler<Stop> for PersistenceActor {
     type Result = ();
 
-    fn handle(&mut self, _message: Close, ctx: &mut Self::Context) {
-        ctx.stop();
+    fn handle(&mut self, _: Stop, context: &mut Self::Context) {
+        self.told_to_stop = true;
+        context.stop();
+    }
+}
+
+impl Drop for PersistenceActor {
+    /// A panic in a handler ends an actor for good, and nobody else would notice.
+    fn drop(&mut self) {
+        if self.told_to_stop {
+            return;
+        }
+        let pending = self.shared.ledger().stopped();
+        tracing::error!(rows = pending, "the flush loop has ended by itself; it is started again");
+        let shared = Arc::clone(&self.shared);
+        // Where the thread itself is ending, so is the service: there is nothing to start again on.
+        self.shared.arbiter.spawn_fn(move || Self::start_again(&shared));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+    use crate::config::{DatabaseLocation, DatabaseSettings};
+    use crate::db::Database;
+    use crate::domain::subject::{Subject, UserId};
+    use crate::domain::tier::TierName;
+    use crate::domain::usage::{Usage, UsageKey};
+    use crate::persistence::messages::RecordUsage;
+    use crate::persistence::{Books, LedgerBounds};
+
+    #[derive(actix::Message)]
+    #[rtype(result = "()")]
+    struct Panic;
+
+    impl Handler<Panic> for PersistenceActor {
+        type Result = ();
+
+        fn handle(&mut self, _: Panic, _: &mut Self::Context) {
+            panic!("on purpose");
+        }
+    }
+
+    #[actix::test]
+    async fn a_loop_that_panics_is_started_again_with_what_was_recorded() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = DatabaseSettings {
+            location: DatabaseLocation::Sqlite { path: folder.path().join("quotad.db") },
+            max_connections: 2,
+            flush_interval: Duration::from_secs(3600),
+            history_retention_days: 1,
+        };
+        let database = Database::connect(&settings).unwrap();
+        database.migrate().await.unwrap();
+        let (clock, bounds) = (Clock::manual(Timestamp::EPOCH), LedgerBounds::default());
+        let books = Books::start(database, &settings, clock, "one".to_owned(), bounds);
+        let subject = Subject::User(UserId::parse("42").unwrap());
+        let key = UsageKey { subject, hour: Timestamp::EPOCH, tier: TierName::free() };
+        books.record(RecordUsage { usage: vec![(key, Usage::default())], counters: vec![] });
+
+        let actor = books.shared.actor.load_full().unwrap();
+        assert!(actor.send(Panic).await.is_err());
+        let flushed = async {
+            while books.flush().await.is_err() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), flushed).await.expect("it is started again");
+        let stats = books.stats();
+        assert_eq!((stats.restarts, stats.rows_flushed, stats.pending_rows), (1, 1, 0));
+        books.close().await.unwrap();
+        assert_eq!(books.stats().restarts, 1);
+    }
+
+    #[test]
+    fn retention_ends_at_an_hour() {
+        let now = Timestamp::from_seconds(10 * 86_400 + 3_601);
+        assert_eq!(oldest_hour_kept(now, 2), Timestamp::from_seconds(8 * 86_400 + 3_600));
+        assert!(oldest_hour_kept(now, u32::MAX) < Timestamp::EPOCH);
     }
 }

@@ -1,222 +1,317 @@
-//! What waits for the database: merged, bounded, and cut into batches that are written once.
+//! What was recorded and has not landed yet: merged by key, bounded, sent in numbered batches.
 //!
-//! A plain struct; [`super::actor`] carries its batches.
+//! Past its bound usage is coarsened, never dropped: hours of a subject become days, and subjects that still don't fit are
+//! added up as one for each hour and tier.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, hash_map};
+use std::mem;
+use std::sync::Arc;
+use std::time::Duration;
 
-use foldhash::quality::RandomState;
+use foldhash::fast::RandomState;
 
 use super::messages::RecordUsage;
-use crate::db::rows::number;
-use crate::db::{CounterRow, UsageRow, state};
+use crate::db::{DbError, FlushBatch, FlushOutcome, OverflowKey, SubjectKind};
 use crate::domain::state::SubjectState;
-use crate::domain::subject::{Subject, UserId};
+use crate::domain::subject::Subject;
 use crate::domain::time::{Period, Timestamp};
 use crate::domain::usage::{Usage, UsageKey};
 
-/// Usage rows that may wait. Past it hours are merged into days, and days of strangers are not kept apart any more.
-const ROWS_BOUND: usize = 1_000_000;
+const SWEEP_PAUSE: Period = Period::from_seconds(10);
 
-/// Rows that one transaction writes.
-const ROWS_A_PIECE: usize = 20_000;
-
-const DAY: i64 = Period::from_seconds(86_400).as_micros();
-
-/// Whom the usage of strangers is written to once even their days would be too many. No service of ours asks under it.
-const OTHERS: &str = "~others";
-
-#[derive(Debug)]
-pub struct Ledger {
-    usage: HashMap<UsageKey, Usage, RandomState>,
-    counters: HashMap<Subject, Option<SubjectState>, RandomState>,
-    rows_bound: usize,
-    /// The bound was met: until the rows are taken, usage is added to days.
-    by_day: bool,
-    /// Rows that were merged into coarser ones.
-    pub coarsened: u64,
+/// How much is gathered at most. As much again may be in hand, on its way to the database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LedgerBounds {
+    /// Keys of usage: 100 to 200 bytes each.
+    pub usage_keys: usize,
+    /// Subjects whose counters are to be written: 150 to 250 bytes each.
+    pub counter_keys: usize,
+    /// Rows of one batch. Small enough for a transaction to be short.
+    pub batch_rows: usize,
 }
 
-/// Rows on their way to the database, at most 20,000 of each kind, sorted: two instances that write the same subjects
-/// never wait for each other in a circle.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Piece {
-    pub usage: Vec<UsageRow>,
-    pub counters: Vec<CounterRow>,
+impl Default for LedgerBounds {
+    fn default() -> Self {
+        Self { usage_keys: 250_000, counter_keys: 250_000, batch_rows: 20_000 }
+    }
+}
+
+/// How the books stand.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct BooksStats {
+    /// Rows that are recorded and not in the database.
+    pub pending_rows: usize,
+    /// When the oldest of them was recorded.
+    pub oldest_pending: Option<Timestamp>,
+    /// When a batch landed last.
+    pub flushed_at: Option<Timestamp>,
+    /// Batches that landed.
+    pub flushes: u64,
+    /// Tries that failed.
+    pub failures: u64,
+    pub rows_flushed: u64,
+    /// Why the newest try failed; `None` once one has succeeded.
+    pub last_error: Option<String>,
+    /// Rows that the database refuses.
+    pub set_aside: u64,
+    /// Keys whose hours were put together to a day.
+    pub coarsened: u64,
+    /// Keys that were added up under no subject.
+    pub overflowed: u64,
+    /// States of counters that were not written for want of room: those subjects would start anew after a restart.
+    pub counters_dropped: u64,
+    /// How often the flush loop has ended by itself.
+    pub restarts: u64,
+}
+
+/// Stands for everything that was recorded before it was handed out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ticket(u64);
+
+#[derive(Debug, Default)]
+struct Gathered {
+    usage: HashMap<UsageKey, Usage, RandomState>,
+    overflow: HashMap<OverflowKey, Usage, RandomState>,
+    counters: HashMap<Subject, Option<SubjectState>, RandomState>,
+    /// When the first of it was recorded.
+    since: Option<Timestamp>,
+    /// Hours before this one were made days already, as far as that helps.
+    coarse_before: Option<Timestamp>,
+    /// When counters that say nothing any more were dropped last.
+    swept_at: Option<Timestamp>,
+}
+
+/// What was gathered, taken apart a batch at a time: to turn all of it into batches at once would hold up those who record.
+#[derive(Debug, Default)]
+struct Leaving {
+    usage: hash_map::IntoIter<UsageKey, Usage>,
+    overflow: hash_map::IntoIter<OverflowKey, Usage>,
+    counters: hash_map::IntoIter<Subject, Option<SubjectState>>,
+    since: Option<Timestamp>,
+}
+
+/// The state of persistence, and its rules. No actor, no clock, no I/O.
+#[derive(Debug)]
+pub struct Ledger {
+    instance: String,
+    bounds: LedgerBounds,
+    gathered: Gathered,
+    /// What is on its way to the database, without the batch in hand.
+    leaving: Leaving,
+    /// How often `leaving` was filled from what was gathered.
+    departures: u64,
+    /// Sent until it has landed, unchanged.
+    in_hand: Option<Arc<FlushBatch>>,
+    newest_sequence: i64,
+    stats: BooksStats,
+}
+
+impl BooksStats {
+    /// The age of the oldest usage that is not in the database; zero where there is none.
+    pub fn lag(&self, now: Timestamp) -> Duration {
+        let age = self.oldest_pending.map_or(Period::ZERO, |oldest| oldest.until(now));
+        Duration::from_micros(age.as_micros().unsigned_abs())
+    }
 }
 
 impl Ledger {
-    pub fn new() -> Self {
-        Self::with_bound(ROWS_BOUND)
+    /// `instance` names this run: no other run of any instance may have the same.
+    pub fn new(instance: String, bounds: LedgerBounds) -> Self {
+        Self {
+            instance,
+            bounds,
+            gathered: Gathered::default(),
+            leaving: Leaving::default(),
+            departures: 0,
+            in_hand: None,
+            newest_sequence: 0,
+            stats: BooksStats::default(),
+        }
     }
 
-    fn with_bound(rows_bound: usize) -> Self {
-        Self { usage: HashMap::default(), counters: HashMap::default(), rows_bound, by_day: false, coarsened: 0 }
-    }
-
-    pub fn record(&mut self, message: RecordUsage) {
-        for (key, usage) in message.usage {
+    pub fn record(&mut self, recorded: RecordUsage, now: Timestamp) {
+        for (key, usage) in recorded.usage {
             self.add(key, usage);
         }
-        for (subject, state) in message.counters {
-            // Past the bound a subject's counters are left to its next change: history is what must not be lost.
-            if self.counters.len() < self.rows_bound || self.counters.contains_key(&subject) {
-                self.counters.insert(subject, state);
-            }
+        for (subject, state) in recorded.counters {
+            self.put(subject, state, now);
+        }
+        if self.gathered.rows() > 0 {
+            self.gathered.since.get_or_insert(now);
         }
     }
 
-    pub fn pending_rows(&self) -> usize {
-        self.usage.len()
-    }
-
-    /// Everything that waits, cut into pieces.
-    pub fn take(&mut self) -> Vec<Piece> {
-        self.by_day = false;
-        let mut usage: Vec<UsageRow> = self.usage.drain().map(|(key, usage)| usage_row(&key, usage)).collect();
-        usage.sort_unstable_by(|a, b| (&a.subject, a.hour, &a.tier).cmp(&(&b.subject, b.hour, &b.tier)));
-        let mut counters: Vec<CounterRow> =
-            self.counters.drain().map(|(subject, state)| counter_row(&subject, state)).collect();
-        counters.sort_unstable_by(|a, b| a.subject.cmp(&b.subject));
-
-        let count = usage.len().max(counters.len()).div_ceil(ROWS_A_PIECE);
-        let mut usage = usage.chunks(ROWS_A_PIECE);
-        let mut counters = counters.chunks(ROWS_A_PIECE);
-        (0..count)
-            .map(|_| Piece {
-                usage: usage.next().unwrap_or_default().to_vec(),
-                counters: counters.next().unwrap_or_default().to_vec(),
-            })
-            .collect()
-    }
-
-    /// Adds to the row that is there, or makes one. Past the bound, to the row of its day, and at last to that of all others.
     fn add(&mut self, key: UsageKey, usage: Usage) {
-        let mut key = key;
-        if !self.by_day && self.usage.len() >= self.rows_bound && !self.usage.contains_key(&key) {
-            self.merge_days();
+        let gathered = &mut self.gathered;
+        if let Some(known) = gathered.usage.get_mut(&key) {
+            known.add(usage);
+            return;
         }
-        if self.by_day {
-            self.coarsened = self.coarsened.saturating_add(1);
-            key = day_of(&key);
-            if self.usage.len() >= self.rows_bound && !self.usage.contains_key(&key) {
-                key.subject = UserId::parse(OTHERS).map_or(key.subject, Subject::User);
+        if gathered.usage.len() >= self.bounds.usage_keys && gathered.coarse_before < Some(key.hour) {
+            self.stats.coarsened = self.stats.coarsened.saturating_add(gathered.coarsen(key.hour));
+        }
+        if gathered.usage.len() < self.bounds.usage_keys {
+            gathered.usage.insert(key, usage);
+            return;
+        }
+        let day = start_of_day(key.hour);
+        let day = UsageKey { hour: day, ..key };
+        if let Some(known) = gathered.usage.get_mut(&day) {
+            known.add(usage);
+            self.stats.coarsened = self.stats.coarsened.saturating_add(1);
+            return;
+        }
+        let kind = SubjectKind::of(&day.subject);
+        let nobody = OverflowKey { kind, hour: key.hour, tier: day.tier };
+        gathered.overflow.entry(nobody).or_default().add(usage);
+        self.stats.overflowed = self.stats.overflowed.saturating_add(1);
+    }
+
+    fn put(&mut self, subject: Subject, state: Option<SubjectState>, now: Timestamp) {
+        let gathered = &mut self.gathered;
+        if gathered.counters.len() >= self.bounds.counter_keys && !gathered.counters.contains_key(&subject) {
+            gathered.sweep(now);
+            // A reset is always written: without it the old counters would be back after a restart.
+            if gathered.counters.len() >= self.bounds.counter_keys && state.is_some() {
+                self.stats.counters_dropped = self.stats.counters_dropped.saturating_add(1);
+                return;
             }
         }
-        self.usage.entry(key).or_default().add(usage);
+        gathered.counters.insert(subject, state);
     }
 
-    fn merge_days(&mut self) {
-        let mut days: HashMap<UsageKey, Usage, RandomState> = HashMap::default();
+    /// What is to be sent next: the batch in hand or, where there is none, a new one of what was gathered.
+    pub fn next_batch(&mut self) -> Option<Arc<FlushBatch>> {
+        if self.in_hand.is_none() {
+            if self.leaving.rows() == 0 && self.gathered.rows() > 0 {
+                self.leaving = mem::take(&mut self.gathered).into();
+                self.departures = self.departures.saturating_add(1);
+            }
+            let mut batch = self.leaving.batch(self.bounds.batch_rows.max(1))?;
+            self.newest_sequence = self.newest_sequence.saturating_add(1);
+            batch.sequence = self.newest_sequence;
+            batch.instance.clone_from(&self.instance);
+            self.in_hand = Some(Arc::new(batch));
+        }
+        self.in_hand.clone()
+    }
+
+    /// The batch in hand has landed. True where more of what left with it is to follow.
+    pub fn landed(&mut self, outcome: &FlushOutcome, now: Timestamp) -> bool {
+        let Some(batch) = self.in_hand.take() else { return false };
+        let refused = match outcome {
+            FlushOutcome::Applied { refused } => refused.len(),
+            FlushOutcome::AlreadyApplied => 0,
+        };
+        self.stats.flushes = self.stats.flushes.saturating_add(1);
+        self.stats.rows_flushed = self.stats.rows_flushed.saturating_add(count(batch.rows().saturating_sub(refused)));
+        self.stats.set_aside = self.stats.set_aside.saturating_add(count(refused));
+        self.stats.flushed_at = Some(now);
+        self.stats.last_error = None;
+        self.leaving.rows() > 0
+    }
+
+    /// The batch in hand did not land, or nobody knows whether it did: it stays in hand, with its number.
+    pub fn failed(&mut self, error: &DbError) {
+        self.stats.failures = self.stats.failures.saturating_add(1);
+        self.stats.last_error = Some(error.to_string());
+    }
+
+    /// The flush loop has ended by itself. Says how many rows wait.
+    pub fn stopped(&mut self) -> usize {
+        self.stats.restarts = self.stats.restarts.saturating_add(1);
+        self.pending_rows()
+    }
+
+    /// Has landed once everything has that is recorded now.
+    pub fn ticket(&self) -> Ticket {
+        Ticket(if self.gathered.rows() > 0 { self.departures.saturating_add(1) } else { self.departures })
+    }
+
+    pub fn has_landed(&self, ticket: Ticket) -> bool {
+        let all = self.in_hand.is_none() && self.leaving.rows() == 0;
+        ticket.0 <= if all { self.departures } else { self.departures.saturating_sub(1) }
+    }
+
+    pub fn stats(&self) -> BooksStats {
+        let leaving_since = if self.in_hand.is_some() || self.leaving.rows() > 0 { self.leaving.since } else { None };
+        BooksStats {
+            pending_rows: self.pending_rows(),
+            oldest_pending: leaving_since.or(self.gathered.since),
+            ..self.stats.clone()
+        }
+    }
+
+    fn pending_rows(&self) -> usize {
+        let in_hand = self.in_hand.as_ref().map_or(0, |batch| batch.rows());
+        self.gathered.rows().saturating_add(self.leaving.rows()).saturating_add(in_hand)
+    }
+}
+
+impl Gathered {
+    fn rows(&self) -> usize {
+        self.usage.len().saturating_add(self.overflow.len()).saturating_add(self.counters.len())
+    }
+
+    /// Puts the hours of each subject, tier and day together, and says how many keys that saved. Helps once an hour at most:
+    /// within it, each subject has one new key for a tier.
+    fn coarsen(&mut self, hour: Timestamp) -> u64 {
         let before = self.usage.len();
+        let mut days = HashMap::with_capacity_and_hasher(before, RandomState::default());
         for (key, usage) in self.usage.drain() {
-            days.entry(day_of(&key)).or_default().add(usage);
+            let day = UsageKey { hour: start_of_day(key.hour), ..key };
+            days.entry(day).or_insert_with(Usage::default).add(usage);
         }
-        self.coarsened = self.coarsened.saturating_add(before.saturating_sub(days.len()) as u64);
         self.usage = days;
-        self.by_day = true;
-    }
-}
-
-impl Piece {
-    pub fn rows(&self) -> usize {
-        self.usage.len().saturating_add(self.counters.len())
+        self.coarse_before = Some(hour);
+        count(before.saturating_sub(self.usage.len()))
     }
 
-    /// The halves of a piece that the database refused, to find the row it can't take; `None`: it is that row.
-    pub fn halves(&self) -> Option<[Piece; 2]> {
-        if self.rows() <= 1 {
-            return None;
+    /// Drops counters that say nothing any more. It looks at all of them, so it is done once in a while at most.
+    fn sweep(&mut self, now: Timestamp) {
+        if self.swept_at.is_none_or(|swept| swept.until(now) >= SWEEP_PAUSE) {
+            self.swept_at = Some(now);
+            let counts = |state: &SubjectState| state.whole_at().is_some_and(|whole_at| now < whole_at);
+            self.counters.retain(|_, state| state.as_ref().is_none_or(counts));
         }
-        let (usage, more_usage) = self.usage.split_at(self.usage.len() / 2);
-        let (counters, more_counters) = self.counters.split_at(self.counters.len().div_ceil(2));
-        let piece =
-            |usage: &[UsageRow], counters: &[CounterRow]| Piece { usage: usage.to_vec(), counters: counters.to_vec() };
-        Some([piece(usage, counters), piece(more_usage, more_counters)])
     }
 }
 
-fn day_of(key: &UsageKey) -> UsageKey {
-    let micros = key.hour.as_micros();
-    UsageKey { hour: Timestamp::from_micros(micros.saturating_sub(micros.rem_euclid(DAY))), ..key.clone() }
-}
-
-fn usage_row(key: &UsageKey, usage: Usage) -> UsageRow {
-    UsageRow {
-        subject: key.subject.to_string(),
-        hour: key.hour.as_micros(),
-        tier: key.tier.to_string(),
-        requests: number(usage.requests),
-        cost: number(usage.cost),
-        denied: number(usage.denied),
+impl From<Gathered> for Leaving {
+    fn from(gathered: Gathered) -> Self {
+        Self {
+            usage: gathered.usage.into_iter(),
+            overflow: gathered.overflow.into_iter(),
+            counters: gathered.counters.into_iter(),
+            since: gathered.since,
+        }
     }
 }
 
-/// A subject with nothing counted is a row that says nothing from the start.
-fn counter_row(subject: &Subject, state: Option<SubjectState>) -> CounterRow {
-    let state = state.unwrap_or_default();
-    CounterRow {
-        subject: subject.to_string(),
-        state: state::pack(&state),
-        whole_at: state.whole_at().map_or(0, Timestamp::as_micros),
+impl Leaving {
+    fn rows(&self) -> usize {
+        self.usage.len().saturating_add(self.overflow.len()).saturating_add(self.counters.len())
     }
+
+    /// The next `rows` of it, without a number; `None` where there are none.
+    fn batch(&mut self, rows: usize) -> Option<FlushBatch> {
+        let mut batch = FlushBatch::default();
+        batch.usage.extend(self.usage.by_ref().take(rows));
+        batch.overflow.extend(self.overflow.by_ref().take(rows.saturating_sub(batch.rows())));
+        batch.counters.extend(self.counters.by_ref().take(rows.saturating_sub(batch.rows())));
+        (batch.rows() > 0).then_some(batch)
+    }
+}
+
+fn start_of_day(hour: Timestamp) -> Timestamp {
+    const SECONDS_PER_DAY: i64 = 86_400;
+    let day = hour.floor_seconds().div_euclid(SECONDS_PER_DAY);
+    Timestamp::from_seconds(day.saturating_mul(SECONDS_PER_DAY))
+}
+
+fn count(rows: usize) -> u64 {
+    u64::try_from(rows).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::domain::tier::TierName;
-
-    const ONE: Usage = Usage { requests: 1, cost: 1, denied: 0 };
-
-    fn key(user: usize, hour: i64) -> UsageKey {
-        UsageKey {
-            subject: Subject::User(UserId::parse(&user.to_string()).unwrap()),
-            hour: Timestamp::from_seconds(hour * 3600),
-            tier: TierName::free(),
-        }
-    }
-
-    fn record(ledger: &mut Ledger, key: UsageKey) {
-        ledger.record(RecordUsage { usage: vec![(key, ONE)], counters: Vec::new() });
-    }
-
-    #[test]
-    fn rows_of_one_key_are_one_row() {
-        let mut ledger = Ledger::new();
-        (0..10).for_each(|_| record(&mut ledger, key(1, 5)));
-        let pieces = ledger.take();
-        assert_eq!(pieces.len(), 1);
-        assert_eq!((pieces[0].usage.len(), pieces[0].usage[0].requests), (1, 10));
-        assert!(ledger.take().is_empty());
-    }
-
-    #[test]
-    fn past_the_bound_rows_get_coarser_and_nothing_is_lost() {
-        let mut ledger = Ledger::with_bound(50);
-        for hour in 0..24 {
-            (0..10).for_each(|user| record(&mut ledger, key(user, hour)));
-        }
-        assert!(ledger.pending_rows() <= 50);
-        (100..1000).for_each(|user| record(&mut ledger, key(user, 3)));
-        assert!(ledger.pending_rows() <= 51, "{}", ledger.pending_rows());
-        let sum: i64 = ledger.take().iter().flat_map(|piece| &piece.usage).map(|row| row.requests).sum();
-        assert_eq!(sum, 240 + 900);
-        assert!(ledger.coarsened > 0);
-    }
-
-    #[test]
-    fn a_refused_piece_is_halved_down_to_the_row() {
-        let mut ledger = Ledger::new();
-        (0..7).for_each(|user| record(&mut ledger, key(user, 1)));
-        ledger.record(RecordUsage { usage: Vec::new(), counters: vec![(key(1, 1).subject, None)] });
-        let mut pieces = ledger.take();
-        let mut rows = 0;
-        while let Some(piece) = pieces.pop() {
-            match piece.halves() {
-                Some(halves) => pieces.extend(halves.into_iter().filter(|half| half.rows() > 0)),
-                None => rows += piece.rows(),
-            }
-        }
-        assert_eq!(rows, 8);
-    }
-}
+mod tests;

@@ -1,28 +1,28 @@
-//! What the keeper of the books can be told.
+//! What persistence is told.
 
 use actix::Message;
 use tokio::sync::oneshot;
 
+use super::BooksError;
 use crate::domain::state::SubjectState;
 use crate::domain::subject::Subject;
 use crate::domain::usage::{Usage, UsageKey};
 
-/// Usage to add to history, and embedded counters as they stand now (`None`: nothing is counted any more).
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
+/// Usage to add up, and the newest embedded counters of the subjects that were charged (`None`: nothing is counted any more).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RecordUsage {
     pub usage: Vec<(UsageKey, Usage)>,
     pub counters: Vec<(Subject, Option<SubjectState>)>,
 }
 
-/// Write all that was recorded before, and say whether it landed.
-#[derive(Debug, Message)]
+/// Flush now, and say when all that was recorded before is in the database.
+#[derive(Message)]
 #[rtype(result = "()")]
-pub struct Flush {
-    pub reply: oneshot::Sender<Result<(), String>>,
+pub(super) struct Flush {
+    pub(super) reply: oneshot::Sender<Result<(), BooksError>>,
 }
 
-/// Stop.
-#[derive(Debug, Message)]
+/// End the loop.
+#[derive(Message)]
 #[rtype(result = "()")]
-pub struct Close;
+pub(super) struct Stop;

@@ -12,6 +12,7 @@ mod instances;
 mod lua_model;
 mod openapi;
 mod packaging;
+mod persistence;
 mod redis_away;
 mod redis_line;
 mod restart;

@@ -1,0 +1,3 @@
+DROP TABLE audit;
+DROP TABLE changes;
+DROP TABLE change_clock;

@@ -1,0 +1,3 @@
+DROP TABLE flush_cursor;
+DROP TABLE counters;
+DROP TABLE usage;

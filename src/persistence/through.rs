@@ -1,0 +1,99 @@
+//! What goes through to the database at once. Reads of usage flush first, so that an instance tells what it has counted.
+
+use serde_json::Value;
+
+use super::{Books, BooksError};
+use crate::domain::account::{Account, QuotaOverride};
+use crate::domain::credential::{ApiKeyRecord, KeyId};
+use crate::domain::limit::LimitName;
+use crate::domain::report::{AuditEntry, Author, Granularity, HistoryItem, UsageReport};
+use crate::domain::subject::{Subject, UserId};
+use crate::domain::tier::TierName;
+use crate::domain::time::Timestamp;
+
+/// See the functions of the same names of [`crate::db::Database`].
+///
+/// # Errors
+/// [`BooksError::Unavailable`] where the database is away, [`BooksError::Refused`] where it refuses.
+impl Books {
+    /// With what this instance has counted until now.
+    pub async fn history(
+        &self,
+        subject: &Subject,
+        granularity: Granularity,
+        from: Timestamp,
+        to: Timestamp,
+    ) -> Result<Vec<HistoryItem>, BooksError> {
+        self.flush().await?;
+        Ok(self.shared.database.history(subject, granularity, from, to).await?)
+    }
+
+    /// With what this instance has counted until now.
+    pub async fn usage_report(&self, since: Timestamp, top: u32) -> Result<UsageReport, BooksError> {
+        self.flush().await?;
+        Ok(self.shared.database.usage_report(since, top).await?)
+    }
+
+    /// The user as the database has it now.
+    pub async fn account(&self, user: &UserId) -> Result<Account, BooksError> {
+        let found = self.shared.database.load_accounts(std::slice::from_ref(user)).await?;
+        Ok(found.into_iter().next().unwrap_or_else(|| Account::unknown(user.clone())))
+    }
+
+    pub async fn put_override(
+        &self,
+        user: &UserId,
+        quota_override: &QuotaOverride,
+        author: &Author,
+    ) -> Result<(), BooksError> {
+        Ok(self.shared.database.put_override(user, quota_override, author, self.now()).await?)
+    }
+
+    pub async fn delete_override(&self, user: &UserId, author: &Author) -> Result<bool, BooksError> {
+        Ok(self.shared.database.delete_override(user, author, self.now()).await?)
+    }
+
+    pub async fn put_user_tier(
+        &self,
+        user: &UserId,
+        tier: Option<&TierName>,
+        author: &Author,
+    ) -> Result<(), BooksError> {
+        Ok(self.shared.database.put_user_tier(user, tier, author, self.now()).await?)
+    }
+
+    pub async fn insert_key(&self, key: &ApiKeyRecord, author: &Author) -> Result<(), BooksError> {
+        Ok(self.shared.database.insert_key(key, author, self.now()).await?)
+    }
+
+    pub async fn list_keys(&self) -> Result<Vec<ApiKeyRecord>, BooksError> {
+        Ok(self.shared.database.list_keys().await?)
+    }
+
+    pub async fn revoke_key(&self, id: &KeyId, author: &Author) -> Result<bool, BooksError> {
+        Ok(self.shared.database.revoke_key(id, author, self.now()).await?)
+    }
+
+    /// `None` is all limits.
+    pub async fn note_reset(
+        &self,
+        subject: &Subject,
+        limits: Option<&[LimitName]>,
+        author: &Author,
+    ) -> Result<(), BooksError> {
+        let limits = limits.map_or(Value::Null, |names| names.iter().map(|name| Value::from(name.as_str())).collect());
+        Ok(self.shared.database.note_reset(subject, limits, author, self.now()).await?)
+    }
+
+    pub async fn audit(&self, limit: u32, before: Option<i64>) -> Result<Vec<AuditEntry>, BooksError> {
+        Ok(self.shared.database.audit(limit, before).await?)
+    }
+
+    pub async fn ping(&self) -> Result<(), BooksError> {
+        Ok(self.shared.database.ping().await?)
+    }
+
+    fn now(&self) -> Timestamp {
+        self.shared.clock.now()
+    }
+}
