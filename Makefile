@@ -1,4 +1,4 @@
-.PHONY: run test lint bench
+.PHONY: run test lint bench audit advisories
 
 run: ## Run the service, embedded
 	cargo run --release --locked
@@ -12,3 +12,10 @@ lint: ## Formatting and lints
 
 bench: ## Compare with a bare Actix-web handler, embedded and with Redis
 	bench/run
+
+audit: ## Licences, bans and sources of all dependencies; needs cargo-deny (cargo install --locked cargo-deny)
+	cargo fetch --locked
+	cargo deny --offline check bans licenses sources
+
+advisories: ## Known vulnerabilities; fetches the RustSec database
+	cargo deny check advisories

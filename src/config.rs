@@ -14,13 +14,14 @@ mod shown;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 
+pub use fields::DatabaseLocation;
 use names::Shown;
 pub use names::{Audience, NAMES, Name};
 pub use redis::RedisSettings;
 pub use secret::Secret;
 pub use sections::{
-    DatabaseLocation, DatabaseSettings, FallbackMode, HttpSettings, IdentitySettings, LimiterSettings, LogFormat,
-    LogSettings, PolicySettings, Settings, TierNumbers,
+    DatabaseSettings, FallbackMode, HttpSettings, IdentitySettings, LimiterSettings, LogFormat, LogSettings,
+    PolicySettings, Settings, TierNumbers,
 };
 use shown::in_one_line;
 
@@ -61,7 +62,9 @@ impl Settings {
         for (variable, (name, known), value) in ours() {
             can_act(variable, name, known, value)?;
         }
-        let settings = sections::read(&parse::Source { vars: &vars })?;
+        let source = parse::Source { vars: &vars };
+        let mut settings = sections::read(&source)?;
+        settings.described = describe::describe(&source, &settings);
         // Last, so that a number or a list is refused with what is allowed there; paths and texts are left.
         for (variable, (name, known), value) in ours() {
             let secret = known.is_some_and(|known| known.shown == Shown::Masked);

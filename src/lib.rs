@@ -1,5 +1,7 @@
 //! quotad: a rate-limiting and quota service. See `docs/architecture.md` for the rooms and floors.
 
+#![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "a test may panic"))]
+
 pub mod app;
 pub mod cli;
 pub mod clock;

@@ -7,6 +7,8 @@ pub mod actor;
 mod batch;
 mod denials;
 mod fallback;
+mod inbox;
+mod ledger;
 mod messages;
 mod outbox;
 mod profiles;

@@ -68,7 +68,7 @@ pub async fn start(
             }
         };
         let shard = Shard::new(counters, capacity, Arc::clone(policy), Arc::clone(metrics), settings.limiter.enabled);
-        let redis = settings.redis.clone().zip(lines.get(number % lines.len().max(1)).cloned());
+        let redis = settings.redis.clone().zip(lines.iter().cycle().nth(number).cloned());
         let (database, books, clock) = (database.clone(), books.clone(), clock.clone());
         let arbiter = Arbiter::new();
         let address = ShardActor::start_in_arbiter(&arbiter.handle(), move |_| {

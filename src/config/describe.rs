@@ -1,8 +1,9 @@
 //! What `quotad config` prints: every setting in force, each as a value that could be set.
 
+use super::fields::DatabaseLocation;
 use super::names::{NAMES, Name};
 use super::parse::Source;
-use super::sections::{DatabaseLocation, Settings};
+use super::sections::Settings;
 use super::shown;
 
 /// `QUOTAD_NAME` and its value, secrets masked; empty where nothing is in force.

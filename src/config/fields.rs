@@ -7,9 +7,15 @@ use ipnet::IpNet;
 use percent_encoding::percent_decode_str;
 
 use super::Secret;
-use super::sections::DatabaseLocation;
 use crate::domain::cost::Multiplier;
 use crate::domain::endpoint::{EndpointCost, EndpointPath};
+
+/// Where the database is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DatabaseLocation {
+    Sqlite { path: PathBuf },
+    Postgres { url: Secret },
+}
 
 /// `path=cost,path=cost`
 pub fn endpoint_costs(text: &str) -> Option<Vec<EndpointCost>> {

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::fields::{self, DatabaseLocation};
 use super::parse::Source;
 use super::redis::{self, RedisSettings};
-use super::{Secret, SettingsError, describe, fields};
+use super::{Secret, SettingsError};
 use crate::domain::cost::LIMIT_MAX;
 use crate::domain::endpoint::{EndpointCost, EndpointCosts};
 use crate::domain::policy::{MissingTier, Policy};
@@ -26,7 +27,8 @@ pub struct Settings {
     pub identity: IdentitySettings,
     pub policy: PolicySettings,
     pub log: LogSettings,
-    described: Vec<(String, String)>,
+    /// Every setting in force as `QUOTAD_NAME` and its value, secrets masked.
+    pub(super) described: Vec<(String, String)>,
 }
 
 /// `LISTEN`, `WORKERS`.
@@ -65,12 +67,6 @@ pub struct DatabaseSettings {
     pub max_connections: usize,
     pub flush_interval: Duration,
     pub history_retention_days: u32,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum DatabaseLocation {
-    Sqlite { path: PathBuf },
-    Postgres { url: Secret },
 }
 
 /// `ADMIN_KEY`, `JWT_*`, `TRUSTED_PROXIES`, `IPV6_PREFIX`.
@@ -143,7 +139,7 @@ impl PolicySettings {
 /// Reads all sections.
 pub fn read(source: &Source<'_>) -> Result<Settings, SettingsError> {
     let data_dir = source.path("DATA_DIR").unwrap_or_else(|| PathBuf::from("./data"));
-    let mut settings = Settings {
+    Ok(Settings {
         http: http(source)?,
         limiter: limiter(source)?,
         redis: redis::read(source)?,
@@ -153,9 +149,7 @@ pub fn read(source: &Source<'_>) -> Result<Settings, SettingsError> {
         log: log(source)?,
         described: Vec::new(),
         data_dir,
-    };
-    settings.described = describe::describe(source, &settings);
-    Ok(settings)
+    })
 }
 
 fn http(source: &Source<'_>) -> Result<HttpSettings, SettingsError> {

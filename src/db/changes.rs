@@ -55,6 +55,7 @@ impl Changes {
 }
 
 on_both! {
+    #[allow(clippy::arithmetic_side_effects, reason = "the database adds")]
     /// Takes the number of a change, and with it the lock that keeps all later ones waiting until it is committed.
     pub(in crate::db) async fn begin(connection: &mut Connection) -> QueryResult<i64> {
         diesel::update(change_clock::table)

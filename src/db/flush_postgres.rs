@@ -6,10 +6,9 @@ use std::sync::Arc;
 use diesel::QueryResult;
 use diesel::result::Error as QueryError;
 use diesel::sql_types::{Array, BigInt, Binary, Text};
-use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
+use diesel_async::{AsyncPgConnection as Connection, RunQueryDsl, SimpleAsyncConnection};
 
 use super::flush::{CounterRow, Rows, UsageRow};
-use super::postgres::Connection;
 
 const USAGE_FROM_ARRAYS: &str = "SELECT * FROM UNNEST($1, $2, $3, $4, $5, $6)";
 

@@ -7,11 +7,13 @@ use diesel::prelude::*;
 use diesel::result::{DatabaseErrorKind, Error as QueryError};
 use diesel::sql_types::BigInt;
 use diesel::upsert::excluded;
+use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
 
 use super::flush::{CounterRow, Rows, UsageRow};
 use super::schema::{counters, usage};
-use super::sqlite::Connection;
 use crate::domain::cost::COUNT_MAX;
+
+type Connection = SyncConnectionWrapper<SqliteConnection>;
 
 /// What SQLite says where the rows are not at fault: the file, the disk, memory, another process, the tables. Its words are
 /// part of its source and never translated. After some of these it has undone the whole transaction by itself.
@@ -56,6 +58,7 @@ extern "SQL" {
     fn smaller(a: BigInt, b: BigInt) -> BigInt;
 }
 
+#[allow(clippy::arithmetic_side_effects, reason = "the database adds")]
 pub(in crate::db) async fn add_usage(
     connection: &mut Connection,
     rows: Arc<[UsageRow]>,

@@ -12,7 +12,8 @@ const WORD_BYTES: usize = 8;
 const SLOT_WORDS: usize = 5;
 
 pub(super) fn pack(state: &SubjectState) -> Vec<u8> {
-    let mut packed = Vec::with_capacity(1 + state.slots().len() * SLOT_WORDS * WORD_BYTES);
+    let mut packed =
+        Vec::with_capacity(state.slots().len().saturating_mul(WORD_BYTES.saturating_mul(SLOT_WORDS)).saturating_add(1));
     packed.push(VERSION);
     for slot in state.slots() {
         for word in [slot.id.raw(), slot.whole_at.as_micros().cast_unsigned(), slot.a, slot.b, slot.c] {

@@ -92,6 +92,6 @@ impl Decision {
     /// Whole seconds to wait, rounded up, at least 1; `None` where allowed, and where waiting can't help.
     pub fn retry_after_seconds(&self) -> Option<u64> {
         let room_at = self.denied_by()?.room_at?;
-        Some((room_at - self.decided_at).ceil_seconds().max(1))
+        Some(self.decided_at.until(room_at).ceil_seconds().max(1))
     }
 }

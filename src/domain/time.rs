@@ -1,7 +1,6 @@
 //! Instants and lengths of time as whole microseconds: the resolution of Redis' `TIME`.
 
 use std::fmt;
-use std::ops::Sub;
 
 pub const MICROS_PER_SECOND: i64 = 1_000_000;
 const SECONDS_PER_HOUR: i64 = 3600;
@@ -106,15 +105,6 @@ impl Period {
     /// Whole seconds, rounded up.
     pub const fn ceil_seconds(self) -> u64 {
         (self.0 as u64).div_ceil(MICROS_PER_SECOND as u64)
-    }
-}
-
-impl Sub for Timestamp {
-    type Output = Period;
-
-    /// Zero where `rhs` is the later one.
-    fn sub(self, rhs: Timestamp) -> Period {
-        rhs.until(self)
     }
 }
 

@@ -57,7 +57,7 @@ fn fields(decision: &Decision) -> (String, String) {
     let mut current = String::with_capacity(64);
     for limit in &decision.limits {
         let separator = if policy.is_empty() { "" } else { ", " };
-        let seconds = (limit.reset_at - decision.decided_at).ceil_seconds();
+        let seconds = decision.decided_at.until(limit.reset_at).ceil_seconds();
         // Writing to a string does not fail.
         write!(policy, "{separator}\"{}\";q={};w={}", limit.name, limit.limit, limit.period.ceil_seconds()).ok();
         if !limit.enforce {

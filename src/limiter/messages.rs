@@ -7,9 +7,8 @@ use actix::Message;
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
-use super::outbox::Inbox;
+use super::inbox::{Inbox, Outcome};
 use super::{Check, LimiterError, Status};
-use crate::domain::decision::Decision;
 use crate::domain::limit::SlotId;
 use crate::domain::subject::{Subject, UserId};
 
@@ -38,7 +37,7 @@ impl Drop for Permit {
 #[derive(Debug)]
 pub enum Reply {
     /// Through the inbox of the thread that waits, together with others.
-    Gathered(oneshot::Sender<Result<Decision, LimiterError>>, Arc<Inbox>),
+    Gathered(oneshot::Sender<Outcome>, Arc<Inbox>),
     Status(oneshot::Sender<Result<Status, LimiterError>>),
 }
 

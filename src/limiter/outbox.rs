@@ -5,55 +5,17 @@
 //! check: a wake is a system call and often a switch between threads, which costs more than deciding.
 
 use std::cell::{Cell, OnceCell, RefCell};
-use std::future::poll_fn;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::Poll;
+use std::sync::Arc;
 
-use futures_util::task::AtomicWaker;
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
+use super::inbox::{Inbox, Outcome};
 use super::messages::{Checks, Job, Reply};
 use super::routing::shard_of;
 use super::{Check, Limiter, LimiterError};
 use crate::clock::Stopwatch;
-use crate::domain::decision::Decision;
-
-type Outcome = Result<Decision, LimiterError>;
-
-/// An answer, and who waits for it.
-pub type Answered = (oneshot::Sender<Outcome>, Outcome);
-
-/// Where shards put the answers for one thread. No more can stand in it than may wait at all shards.
-#[derive(Debug, Default)]
-pub struct Inbox {
-    answers: Mutex<Vec<Answered>>,
-    reader: AtomicWaker,
-}
-
-impl Inbox {
-    /// Takes the answers over and wakes the thread.
-    pub fn put(&self, answers: &mut Vec<Answered>) {
-        self.answers.lock().unwrap_or_else(PoisonError::into_inner).append(answers);
-        self.reader.wake();
-    }
-
-    /// Hands answers out on the thread that waits for them, for as long as it lives.
-    async fn hand_out(self: Arc<Self>) {
-        loop {
-            let answers = poll_fn(|context| {
-                self.reader.register(context.waker());
-                let answers = std::mem::take(&mut *self.answers.lock().unwrap_or_else(PoisonError::into_inner));
-                if answers.is_empty() { Poll::Pending } else { Poll::Ready(answers) }
-            });
-            for (waiting, outcome) in answers.await {
-                // Who has left need not be told; what was charged stays charged.
-                waiting.send(outcome).ok();
-            }
-        }
-    }
-}
 
 /// A worker thread's way to the shards. It does not leave its thread; clones share it.
 #[derive(Debug, Clone)]

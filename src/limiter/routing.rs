@@ -6,7 +6,7 @@ use crate::domain::subject::Subject;
 ///
 /// Redis partitions are cut from the same top bits, so a shard owns a run of partitions and its batches touch few of them.
 pub fn shard_of(subject: &Subject, shards: usize) -> usize {
-    let scaled = u128::from(subject.stable_hash()) * shards as u128;
+    let scaled = u128::from(subject.stable_hash()).saturating_mul(shards as u128);
     (scaled >> 64) as usize
 }
 

@@ -7,12 +7,10 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use super::batch::Planned;
-use super::messages::{Job, Reply};
-use super::outbox::{Answered, Inbox};
+use super::ledger::Ledger;
+use super::messages::Job;
 use super::profiles::{Known, Profiles};
 use super::remote::Remote;
-use super::usage::UsageBuffer;
-use super::{LimiterError, Status};
 use crate::counters::table::CounterTable;
 use crate::domain::account::Account;
 use crate::domain::decide;
@@ -23,7 +21,7 @@ use crate::domain::state::SubjectState;
 use crate::domain::subject::{Subject, UserId};
 use crate::domain::time::Timestamp;
 use crate::domain::usage::{Usage, UsageKey};
-use crate::observability::metrics::{CheckCounters, Metrics};
+use crate::observability::metrics::Metrics;
 
 /// Where the shard's counts are kept.
 #[derive(Debug)]
@@ -50,16 +48,6 @@ pub struct Shard {
     enforcing: bool,
 }
 
-/// Counts decisions for history and metrics, and answers them.
-#[derive(Debug)]
-pub struct Ledger {
-    usage: UsageBuffer,
-    counted: CheckCounters,
-    /// Answers that go out together, by the thread that waits for them: as many lists as there are worker threads.
-    outgoing: Vec<(Arc<Inbox>, Vec<Answered>)>,
-    pub metrics: Arc<Metrics>,
-}
-
 impl Shard {
     /// `profile_capacity` is in users.
     pub fn new(
@@ -69,8 +57,7 @@ impl Shard {
         metrics: Arc<Metrics>,
         enforcing: bool,
     ) -> Self {
-        let ledger =
-            Ledger { usage: UsageBuffer::default(), counted: CheckCounters::default(), outgoing: Vec::new(), metrics };
+        let ledger = Ledger::new(metrics);
         Self { profiles: Profiles::new(profile_capacity), policy, counters, ledger, enforcing }
     }
 
@@ -190,41 +177,4 @@ fn decide_in(table: &mut CounterTable, planned: &Planned, enforcing: bool, now: 
         decide::statuses(state, plan, now)
     };
     planned.decision(limits, violations, Source::Memory, now)
-}
-
-impl Ledger {
-    /// Sends what [`Ledger::answer`] has put by.
-    fn send_answers(&mut self) {
-        for (inbox, answers) in self.outgoing.iter_mut().filter(|(_, answers)| !answers.is_empty()) {
-            inbox.put(answers);
-        }
-    }
-
-    /// Counts the decision, and puts the answer by for its caller. A dry run is counted nowhere.
-    pub fn answer(&mut self, planned: Planned, decision: Decision) {
-        let Planned { job, plan, account } = planned;
-        if !job.check.dry_run {
-            self.usage.record(&job.check, &decision);
-            self.counted.count(&self.metrics, &decision);
-        }
-        // The place is free before the caller can ask again.
-        drop(job.permit);
-        // Where the caller has left there is nobody to tell; what was charged stays charged.
-        match job.reply {
-            Reply::Gathered(sender, inbox) => {
-                match self.outgoing.iter_mut().find(|(known, _)| Arc::ptr_eq(known, &inbox)) {
-                    Some((_, answers)) => answers.push((sender, Ok(decision))),
-                    None => self.outgoing.push((inbox, vec![(sender, Ok(decision))])),
-                }
-            }
-            Reply::Status(sender) => {
-                let active_override = account.and_then(|account| account.active_override(decision.decided_at).cloned());
-                drop(sender.send(Ok(Status { decision, plan, active_override })));
-            }
-        }
-    }
-
-    pub fn refuse(&self, planned: Planned, error: LimiterError) {
-        planned.job.refuse(error);
-    }
 }

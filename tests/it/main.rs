@@ -1,5 +1,15 @@
 //! Tests against the real binary, with real servers beside it.
 
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test may panic, and measure time"
+)]
+
 #[macro_use]
 mod support;
 

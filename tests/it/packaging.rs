@@ -99,9 +99,13 @@ fn the_image_builds_dependencies_apart() {
     let source = position(&lines, "COPY src");
     assert!(lines[manifest..source].iter().any(|line| line.contains("cargo build --release --locked")));
     assert!(!DOCKERFILE.contains("COPY . "), "what is not needed would make the layer anew");
-    // The empty crate has no more than src/lib.rs and src/main.rs.
+    // The empty crate has src/lib.rs, src/main.rs and the benches, and nothing else that the manifest may name.
     let manifest = include_str!("../../Cargo.toml");
-    for more in ["[[", "[workspace", "build ="] {
+    for more in ["[workspace", "build =", "[[example", "[[test", "[[bin"] {
         assert!(!manifest.lines().any(|line| line.starts_with(more)), "{more} needs a file in the empty crate");
+    }
+    let benches = manifest.split("[[bench]]").skip(1).filter_map(|rest| rest.split('"').nth(1));
+    for bench in benches {
+        assert!(DOCKERFILE.contains(&format!("benches/{bench}.rs")), "{bench} is not in the empty crate");
     }
 }

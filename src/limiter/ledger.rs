@@ -1,0 +1,63 @@
+//! What becomes of a decision: it is counted for history and metrics, and its caller is told.
+
+use std::sync::Arc;
+
+use super::batch::Planned;
+use super::inbox::{Answered, Inbox};
+use super::messages::Reply;
+use super::usage::UsageBuffer;
+use super::{LimiterError, Status};
+use crate::domain::decision::Decision;
+use crate::observability::metrics::{CheckCounters, Metrics};
+
+/// Counts decisions for history and metrics, and answers them.
+#[derive(Debug)]
+pub struct Ledger {
+    pub usage: UsageBuffer,
+    counted: CheckCounters,
+    /// Answers that go out together, by the thread that waits for them: as many lists as there are worker threads.
+    outgoing: Vec<(Arc<Inbox>, Vec<Answered>)>,
+    pub metrics: Arc<Metrics>,
+}
+
+impl Ledger {
+    pub fn new(metrics: Arc<Metrics>) -> Self {
+        let (usage, counted) = (UsageBuffer::default(), CheckCounters::default());
+        Self { usage, counted, outgoing: Vec::new(), metrics }
+    }
+
+    /// Sends what [`Ledger::answer`] has put by.
+    pub fn send_answers(&mut self) {
+        for (inbox, answers) in self.outgoing.iter_mut().filter(|(_, answers)| !answers.is_empty()) {
+            inbox.put(answers);
+        }
+    }
+
+    /// Counts the decision, and puts the answer by for its caller. A dry run is counted nowhere.
+    pub fn answer(&mut self, planned: Planned, decision: Decision) {
+        let Planned { job, plan, account } = planned;
+        if !job.check.dry_run {
+            self.usage.record(&job.check, &decision);
+            self.counted.count(&self.metrics, &decision);
+        }
+        // The place is free before the caller can ask again.
+        drop(job.permit);
+        // Where the caller has left there is nobody to tell; what was charged stays charged.
+        match job.reply {
+            Reply::Gathered(sender, inbox) => {
+                match self.outgoing.iter_mut().find(|(known, _)| Arc::ptr_eq(known, &inbox)) {
+                    Some((_, answers)) => answers.push((sender, Ok(decision))),
+                    None => self.outgoing.push((inbox, vec![(sender, Ok(decision))])),
+                }
+            }
+            Reply::Status(sender) => {
+                let active_override = account.and_then(|account| account.active_override(decision.decided_at).cloned());
+                drop(sender.send(Ok(Status { decision, plan, active_override })));
+            }
+        }
+    }
+
+    pub fn refuse(&self, planned: Planned, error: LimiterError) {
+        planned.job.refuse(error);
+    }
+}
