@@ -102,3 +102,26 @@ async fn two_instances_start_at_once_on_one_new_database() {
     one.stop();
     other.stop();
 }
+
+/// A denial that is proven needs no second round trip, and ends with a ruling of either instance.
+#[tokio::test]
+async fn a_proven_denial_is_answered_locally_until_the_limit_is_raised() {
+    in_one_hour(|| async {
+        let stores = Stores::start(Backend::RedisAndPostgres);
+        let settings = [("FREE_TIER_LIMIT_HOUR", "1")];
+        let (one, other) = join(stores.quotad(&settings), stores.quotad(&settings)).await;
+        let source = async |quotad: &Quotad| {
+            let answer = quotad.check(json!({"user_id": "u"})).await;
+            (answer.status, answer.json["source"].as_str().unwrap_or_default().to_owned())
+        };
+        assert_eq!(source(&one).await, (200, "redis".to_owned()));
+        assert_eq!(source(&one).await, (429, "redis".to_owned()));
+        assert_eq!(source(&one).await, (429, "cache".to_owned()));
+        one.put("/api/v2/admin/quotas/u", json!({"custom_requests_per_hour": 3})).await;
+        assert_eq!(source(&one).await, (200, "redis".to_owned()));
+        assert_eq!(other.post("/api/v2/admin/quotas/u/reset", json!({})).await.status, 200);
+        let back = async || (source(&one).await.0 == 200).then_some(());
+        until(WITHIN, "a reset on the other", back).await;
+    })
+    .await;
+}
