@@ -4,6 +4,7 @@ mod admin;
 mod body;
 mod caller;
 mod check;
+mod decision;
 mod error;
 mod headers;
 mod health;

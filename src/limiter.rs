@@ -56,6 +56,8 @@ pub struct Check {
     pub items: Items,
     /// Answers as if, and leaves no trace.
     pub dry_run: bool,
+    /// Has the decision say where its limits come from.
+    pub explain: bool,
 }
 
 /// A subject's quota as it stands, and where it comes from.
@@ -145,8 +147,15 @@ impl Limiter {
 
     /// How the subject's limits stand. Charges nothing.
     pub async fn status(&self, subject: Subject, claimed: Option<TierName>) -> Result<Status, LimiterError> {
-        let check =
-            Check { subject, tier: None, claimed_tier: claimed, cost: Cost::ZERO, items: Items::ONE, dry_run: true };
+        let check = Check {
+            subject,
+            tier: None,
+            claimed_tier: claimed,
+            cost: Cost::ZERO,
+            items: Items::ONE,
+            dry_run: true,
+            explain: false,
+        };
         self.ask(check).await
     }
 

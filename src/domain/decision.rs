@@ -1,5 +1,6 @@
 //! What a check answers.
 
+use super::account::QuotaOverride;
 use super::cost::Cost;
 use super::limit::LimitName;
 use super::subject::Subject;
@@ -58,6 +59,27 @@ pub struct Violation {
     pub room_at: Option<Timestamp>,
 }
 
+/// Where the tier of a decision came from, first to last in the order in which they go before each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TierOrigin {
+    /// The check named it.
+    Check,
+    /// The database's entry of the user.
+    Database,
+    /// The claim of the user's token.
+    Token,
+    /// `free`, or `anonymous` for an address.
+    Default,
+}
+
+/// Why a subject's limits are what they are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Explanation {
+    pub tier_from: TierOrigin,
+    /// The override that was in force.
+    pub quota_override: Option<QuotaOverride>,
+}
+
 /// The answer to one check. It is allowed where nothing is violated.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decision {
@@ -70,6 +92,8 @@ pub struct Decision {
     pub source: Source,
     /// By the clock that decided: Redis' own while it is in use.
     pub decided_at: Timestamp,
+    /// Where the check asked for it.
+    pub explanation: Option<Box<Explanation>>,
 }
 
 impl Decision {

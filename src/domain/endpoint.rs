@@ -100,10 +100,6 @@ impl EndpointCosts {
             .map(|(rule, multiplier)| (rule, *multiplier))
     }
 
-    pub fn multiplier(&self, path: Option<&EndpointPath>, method: Option<&str>) -> Multiplier {
-        path.and_then(|path| self.find(path, method)).map_or(Multiplier::ONE, |(_, multiplier)| multiplier)
-    }
-
     pub fn rules(&self) -> impl Iterator<Item = &EndpointCost> {
         self.rules.iter().map(|(rule, _)| rule)
     }
@@ -123,7 +119,7 @@ mod tests {
     }
 
     fn cost(costs: &EndpointCosts, path: &str, method: Option<&str>) -> u64 {
-        costs.multiplier(Some(&EndpointPath::parse(path).unwrap()), method).units()
+        costs.find(&EndpointPath::parse(path).unwrap(), method).map_or(1, |(_, multiplier)| multiplier.units())
     }
 
     #[test]

@@ -10,11 +10,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::body::Body;
+use super::decision::DecisionView;
 use super::error::Problem;
 use super::{State, body, caller, headers};
-use crate::domain::cost::Items;
-use crate::domain::decision::{Decision, LimitStatus};
-use crate::domain::endpoint::EndpointPath;
+use crate::domain::cost::{Items, Multiplier};
+use crate::domain::decision::Decision;
+use crate::domain::endpoint::{EndpointCost, EndpointPath};
 use crate::domain::policy::Policy;
 use crate::domain::subject::{Subject, UserId};
 use crate::domain::tier::TierName;
@@ -60,36 +61,13 @@ fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<u
     u64::deserialize(deserializer).map(Some)
 }
 
+/// A check, and the rule that its cost comes from where it asks for an explanation.
+type Asked = (Check, Option<EndpointCost>);
+
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct BatchBody {
     checks: Vec<Value>,
-}
-
-/// A decision as the API shows it.
-#[derive(Debug, Serialize)]
-pub struct DecisionView<'a> {
-    allowed: bool,
-    subject: String,
-    tier: &'a str,
-    cost: u64,
-    limits: Vec<LimitView<'a>>,
-    denied_by: Option<&'a str>,
-    retry_after: Option<u64>,
-    lease_id: Option<()>,
-    source: &'static str,
-}
-
-/// One limit as the API shows it.
-#[derive(Debug, Serialize)]
-pub struct LimitView<'a> {
-    name: &'a str,
-    limit: u64,
-    used: u64,
-    remaining: u64,
-    reset_at: crate::domain::time::Timestamp,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    enforce: Option<bool>,
 }
 
 /// The problem details that stand before the decision in a 429.
@@ -121,9 +99,10 @@ pub async fn one(
     Body(bytes): Body,
 ) -> Result<HttpResponse, Problem> {
     caller::service(&state, &request)?;
-    let check = body::parse::<CheckBody>(&request, &bytes)?.into_check(&state.identity, &state.limiter.policy())?;
+    let (check, rule) =
+        body::parse::<CheckBody>(&request, &bytes)?.into_check(&state.identity, &state.limiter.policy())?;
     let decision = outbox.check(check).await?;
-    Ok(answer(&decision, state.limiter.is_enforcing()))
+    Ok(answer(&decision, rule.as_ref(), state.limiter.is_enforcing()))
 }
 
 pub async fn batch(
@@ -139,14 +118,14 @@ pub async fn batch(
     }
     let policy = state.limiter.policy();
     let read = |value| body::parse_value::<CheckBody>(value)?.into_check(&state.identity, &policy);
-    let read: Vec<Result<Check, Problem>> = checks.into_iter().map(read).collect();
-    let good = read.iter().filter_map(|check| check.as_ref().ok().cloned()).collect();
+    let read: Vec<Result<Asked, Problem>> = checks.into_iter().map(read).collect();
+    let good = read.iter().filter_map(|asked| asked.as_ref().ok().map(|(check, _)| check.clone())).collect();
     let mut decided = outbox.check_all(good).await.into_iter();
-    let decided: Vec<Result<Decision, Problem>> = read
+    let decided: Vec<Result<(Decision, Option<EndpointCost>), Problem>> = read
         .into_iter()
-        .map(|check| {
-            check?;
-            Ok(decided.next().ok_or_else(|| Problem::unavailable("the service is stopping"))??)
+        .map(|asked| {
+            let (_, rule) = asked?;
+            Ok((decided.next().ok_or_else(|| Problem::unavailable("the service is stopping"))??, rule))
         })
         .collect();
     let results: Vec<ItemView<'_>> = decided.iter().map(ItemView::of).collect();
@@ -154,9 +133,9 @@ pub async fn batch(
 }
 
 /// The answer to one check, with its headers.
-fn answer(decision: &Decision, enforcing: bool) -> HttpResponse {
+fn answer(decision: &Decision, rule: Option<&EndpointCost>, enforcing: bool) -> HttpResponse {
     let (status, kind, text) = match decision.denied_by() {
-        None => (StatusCode::OK, "application/json", serde_json::to_vec(&DecisionView::of(decision))),
+        None => (StatusCode::OK, "application/json", serde_json::to_vec(&DecisionView::new(decision, rule))),
         Some(denial) => {
             let view = DeniedView {
                 kind: "https://iana.org/assignments/http-problem-types#quota-exceeded",
@@ -165,7 +144,7 @@ fn answer(decision: &Decision, enforcing: bool) -> HttpResponse {
                 detail: format!("the limit `{}` of {} has no room for this", denial.limit, decision.subject),
                 error: "Rate limit exceeded",
                 violated_policies: decision.violations.iter().map(|violation| violation.limit.as_str()).collect(),
-                decision: DecisionView::of(decision),
+                decision: DecisionView::new(decision, rule),
             };
             (StatusCode::TOO_MANY_REQUESTS, "application/problem+json", serde_json::to_vec(&view))
         }
@@ -178,19 +157,17 @@ fn answer(decision: &Decision, enforcing: bool) -> HttpResponse {
 }
 
 impl<'a> ItemView<'a> {
-    fn of(item: &'a Result<Decision, Problem>) -> Self {
+    fn of(item: &'a Result<(Decision, Option<EndpointCost>), Problem>) -> Self {
         match item {
-            Ok(decision) => ItemView::Decided(Box::new(DecisionView::of(decision))),
+            Ok((decision, rule)) => ItemView::Decided(Box::new(DecisionView::new(decision, rule.as_ref()))),
             Err(problem) => ItemView::Failed { error: problem.clone() },
         }
     }
 }
 
 impl CheckBody {
-    fn into_check(self, identity: &Identity, policy: &Policy) -> Result<Check, Problem> {
-        for (field, given) in
-            [("explain", self.explain), ("request_id", self.request_id.is_some()), ("lease", self.lease.is_some())]
-        {
+    fn into_check(self, identity: &Identity, policy: &Policy) -> Result<Asked, Problem> {
+        for (field, given) in [("request_id", self.request_id.is_some()), ("lease", self.lease.is_some())] {
             if given {
                 return Err(Problem::invalid(field, "is not supported by this version"));
             }
@@ -213,9 +190,11 @@ impl CheckBody {
         if self.method.as_ref().is_some_and(|method| method.is_empty() || method.len() > METHOD_MAX_BYTES) {
             return Err(Problem::invalid("method", "must have 1 to 32 characters"));
         }
-        let multiplier = policy.endpoint_costs.multiplier(endpoint.as_ref(), self.method.as_deref());
-        let (cost, dry_run) = (multiplier.times(items), self.dry_run);
-        Ok(Check { subject, tier, claimed_tier: None, cost, items, dry_run })
+        let rule = endpoint.as_ref().and_then(|path| policy.endpoint_costs.find(path, self.method.as_deref()));
+        let cost = rule.map_or(Multiplier::ONE, |(_, multiplier)| multiplier).times(items);
+        let (dry_run, explain) = (self.dry_run, self.explain);
+        let rule = rule.filter(|_| explain).map(|(rule, _)| rule.clone());
+        Ok((Check { subject, tier, claimed_tier: None, cost, items, dry_run, explain }, rule))
     }
 }
 
@@ -227,35 +206,6 @@ impl UserText {
             UserText::Signed(number) => number.to_string(),
         };
         UserId::parse(&text).map_err(|error| Problem::invalid("user_id", error.to_string()))
-    }
-}
-
-impl<'a> DecisionView<'a> {
-    pub fn of(decision: &'a Decision) -> Self {
-        Self {
-            allowed: decision.is_allowed(),
-            subject: decision.subject.to_string(),
-            tier: decision.tier.as_str(),
-            cost: decision.cost.units(),
-            limits: decision.limits.iter().map(LimitView::of).collect(),
-            denied_by: decision.denied_by().map(|denial| denial.limit.as_str()),
-            retry_after: decision.retry_after_seconds(),
-            lease_id: None,
-            source: decision.source.as_str(),
-        }
-    }
-}
-
-impl<'a> LimitView<'a> {
-    pub fn of(status: &'a LimitStatus) -> Self {
-        Self {
-            name: status.name.as_str(),
-            limit: status.limit,
-            used: status.used,
-            remaining: status.remaining(),
-            reset_at: status.reset_at,
-            enforce: (!status.enforce).then_some(false),
-        }
     }
 }
 

@@ -100,6 +100,7 @@ mod tests {
             violations,
             source: Source::Memory,
             decided_at: Timestamp::from_micros(5_939_500_000),
+            explanation: None,
         }
     }
 

@@ -5,7 +5,8 @@ use actix_web::{HttpRequest, HttpResponse};
 use serde::{Deserialize, Serialize};
 
 use super::body::Body;
-use super::check::{LimitView, parse_ip};
+use super::check::parse_ip;
+use super::decision::{LimitView, OverrideView};
 use super::error::Problem;
 use super::path::InPath;
 use super::{State, body, caller, headers};
@@ -42,14 +43,6 @@ struct QuotaUsage<'a> {
     #[serde(rename = "override")]
     quota_override: Option<OverrideView<'a>>,
     limits: Vec<LimitView<'a>>,
-}
-
-#[derive(Debug, Serialize)]
-struct OverrideView<'a> {
-    custom_requests_per_hour: Option<u64>,
-    custom_requests_per_day: Option<u64>,
-    expires_at: Option<Timestamp>,
-    reason: Option<&'a str>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -195,12 +188,7 @@ impl<'a> QuotaUsage<'a> {
             quota_exceeded: enforced().any(|limit| limit.remaining() == 0),
             concurrent_requests_limit: status.plan.concurrent_requests,
             concurrent_requests_used: 0,
-            quota_override: status.active_override.as_ref().map(|known| OverrideView {
-                custom_requests_per_hour: known.requests_per_hour,
-                custom_requests_per_day: known.requests_per_day,
-                expires_at: known.expires_at,
-                reason: known.reason.as_deref(),
-            }),
+            quota_override: status.active_override.as_ref().map(OverrideView::of),
             limits: decision.limits.iter().map(LimitView::of).collect(),
         }
     }

@@ -9,7 +9,7 @@ use smallvec::{SmallVec, smallvec};
 use super::Check;
 use super::messages::Job;
 use crate::domain::account::Account;
-use crate::domain::decision::{Decision, LimitStatus, Source, Violation};
+use crate::domain::decision::{Decision, Explanation, LimitStatus, Source, TierOrigin, Violation};
 use crate::domain::plan::Plan;
 use crate::domain::subject::Subject;
 use crate::domain::time::Timestamp;
@@ -43,6 +43,25 @@ impl Planned {
             violations,
             source,
             decided_at,
+            explanation: None,
+        }
+    }
+
+    /// Where the limits of the check come from.
+    pub fn explanation(&self, decided_at: Timestamp) -> Explanation {
+        let Check { tier, claimed_tier, .. } = &self.job.check;
+        let account = self.account.as_deref();
+        let entry = account.and_then(|account| account.tier.as_ref());
+        // A name that no tier bears was passed over, so the first that is the plan's is the one that was taken.
+        let origins = [
+            (tier.as_ref(), TierOrigin::Check),
+            (entry, TierOrigin::Database),
+            (claimed_tier.as_ref(), TierOrigin::Token),
+        ];
+        let taken = origins.into_iter().find(|(name, _)| *name == Some(&self.plan.tier));
+        Explanation {
+            tier_from: taken.map_or(TierOrigin::Default, |(_, origin)| origin),
+            quota_override: account.and_then(|account| account.active_override(decided_at).cloned()),
         }
     }
 }

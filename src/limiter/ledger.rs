@@ -34,7 +34,10 @@ impl Ledger {
     }
 
     /// Counts the decision, and puts the answer by for its caller. A dry run is counted nowhere.
-    pub fn answer(&mut self, planned: Planned, decision: Decision) {
+    pub fn answer(&mut self, planned: Planned, mut decision: Decision) {
+        if planned.job.check.explain {
+            decision.explanation = Some(Box::new(planned.explanation(decision.decided_at)));
+        }
         let Planned { job, plan, account } = planned;
         if !job.check.dry_run {
             self.usage.record(&job.check, &decision);

@@ -93,6 +93,36 @@ on_both! {
         assert_eq!(quotad.check(json!({"user_id": "u"})).await.used("hour"), 1);
     }
 
+    /// Allowed, denied, answered locally and in a batch: each says where its limits come from, and only when asked.
+    async fn an_explanation_says_where_the_limits_come_from(backend: Backend) {
+        let stores = Stores::start(backend);
+        let quotad = stores.quotad(&[]).await;
+        let explanation = async |body: Value| {
+            let mut body = body;
+            body["explain"] = json!(true);
+            quotad.check(body).await.json["explanation"].clone()
+        };
+        let rule = json!({"path": "/api/v1/agents", "methods": [], "cost": 2});
+        assert_eq!(
+            explanation(json!({"user_id": "u", "endpoint": "/api/v1/agents/7"})).await,
+            json!({"tier_from": "default", "endpoint_rule": rule, "override": null})
+        );
+        assert_eq!(explanation(json!({"user_id": "u", "tier": "pro"})).await["tier_from"], "check");
+        quotad.put("/api/v2/admin/users/u", json!({"tier": "pro"})).await;
+        let ruling = json!({"custom_requests_per_hour": 5, "expires_at": "2100-01-01T00:00:00Z", "reason": "trial"});
+        quotad.put("/api/v2/admin/quotas/u", ruling).await;
+        for _ in 0..6 {
+            let known = explanation(json!({"user_id": "u", "items": 2})).await;
+            assert_eq!((&known["tier_from"], &known["endpoint_rule"]), (&json!("database"), &Value::Null));
+            assert_eq!(known["override"]["custom_requests_per_hour"], 5);
+            assert_eq!(known["override"]["expires_at"], "2100-01-01T00:00:00Z");
+        }
+        assert!(quotad.check(json!({"user_id": "u", "items": 2})).await.json["explanation"].is_null());
+        let results = batch(&quotad, vec![json!({"user_id": "u", "explain": true}), json!({"user_id": "u"})]).await;
+        assert_eq!(results[0]["explanation"]["tier_from"], "database");
+        assert!(results[1].get("explanation").is_none());
+    }
+
     async fn with_limiting_off_all_is_allowed_and_counted(backend: Backend) {
         let stores = Stores::start(backend);
         let quotad = stores.quotad(&[("FREE_TIER_LIMIT_HOUR", "2"), ("ENABLE_RATE_LIMITING", "false")]).await;
@@ -245,7 +275,7 @@ async fn a_check_a_denial_and_a_quota_look_as_the_contract_has_them() {
 async fn what_is_to_come_is_refused_and_not_passed_over() {
     let stores = Stores::start(Backend::Embedded);
     let quotad = stores.quotad(&[]).await;
-    for (field, value) in [("lease", json!("request")), ("request_id", json!("r1")), ("explain", json!(true))] {
+    for (field, value) in [("lease", json!("request")), ("request_id", json!("r1"))] {
         let answer = quotad.check(json!({"user_id": "u", field: value})).await;
         assert_eq!((answer.status, answer.json["errors"][0]["field"].as_str()), (422, Some(field)), "{}", answer.text);
     }
