@@ -36,7 +36,8 @@ use crate::domain::subject::{Subject, UserId};
 use crate::domain::tier::TierName;
 use crate::observability::metrics::Metrics;
 
-pub use actor::ShardActor;
+use actor::Stop;
+pub use actor::{Fallen, ShardActor};
 use messages::{Checks, Forget, HandOver, Job, Permit, Reply, Reset};
 pub use outbox::Outbox;
 pub use redis_state::RedisState;
@@ -109,14 +110,15 @@ pub struct LimiterHealth {
 /// A shard as the handle knows it.
 #[derive(Debug)]
 pub struct ShardLink {
-    address: Addr<ShardActor>,
+    /// Another one after the actor had to be started again.
+    address: ArcSwap<Addr<ShardActor>>,
     queued: Arc<AtomicUsize>,
 }
 
 impl ShardLink {
     /// `queued` is the gauge that the shard's checks are counted in.
     pub fn new(address: Addr<ShardActor>) -> Self {
-        Self { address, queued: Arc::new(AtomicUsize::new(0)) }
+        Self { address: ArcSwap::from_pointee(address), queued: Arc::new(AtomicUsize::new(0)) }
     }
 }
 
@@ -170,7 +172,7 @@ impl Limiter {
         };
         let shard = self.shard(subject)?;
         let (reply, done) = oneshot::channel();
-        shard.address.do_send(Reset { subject: subject.clone(), slots, reply });
+        shard.address.load().do_send(Reset { subject: subject.clone(), slots, reply });
         done.await.map_err(|_| LimiterError::Stopped)?
     }
 
@@ -186,7 +188,7 @@ impl Limiter {
         let mut done = Vec::new();
         for (shard, users) in self.shards.iter().zip(by_shard).filter(|(_, users)| !users.is_empty()) {
             let (reply, forgotten) = oneshot::channel();
-            shard.address.do_send(Forget { users: Some(users), reply });
+            shard.address.load().do_send(Forget { users: Some(users), reply });
             done.push(forgotten);
         }
         settle(done).await;
@@ -202,6 +204,29 @@ impl Limiter {
         self.tell_all(|reply| HandOver { reply }).await;
     }
 
+    /// The actor of a shard has ended by itself; this one has taken its place.
+    pub fn replace_shard(&self, number: usize, address: Addr<ShardActor>) {
+        if let Some(shard) = self.shards.get(number) {
+            shard.address.store(Arc::new(address));
+            self.metrics.shard_restarts.inc();
+        }
+    }
+
+    /// Has the shard of a subject fail.
+    #[cfg(test)]
+    pub fn fail(&self, subject: &Subject) {
+        let shard = self.shard(subject).expect("there is a shard");
+        shard.address.load().do_send(actor::Panic);
+    }
+
+    /// Stops every shard when it has answered what it was sent and handed its usage over.
+    pub async fn stop(&self) {
+        for shard in self.shards.iter() {
+            // One that has ended by itself has nothing more to hand over.
+            shard.address.load_full().send(Stop).await.ok();
+        }
+    }
+
     pub fn policy(&self) -> Arc<Policy> {
         self.policy.load_full()
     }
@@ -213,7 +238,7 @@ impl Limiter {
 
     pub fn health(&self) -> LimiterHealth {
         let shard = |link: &ShardLink| ShardHealth {
-            alive: link.address.connected(),
+            alive: link.address.load().connected(),
             queued: link.queued.load(Ordering::Relaxed),
         };
         LimiterHealth {
@@ -228,7 +253,7 @@ impl Limiter {
         let shard = self.shard(&check.subject)?;
         let (sender, answer) = oneshot::channel();
         let job = self.job(shard, check, Reply::Status(sender))?;
-        shard.address.do_send(Checks { jobs: smallvec![job] });
+        shard.address.load().do_send(Checks { jobs: smallvec![job] });
         answer.await.map_err(|_| LimiterError::Stopped)?
     }
 
@@ -241,7 +266,7 @@ impl Limiter {
         let mut done = Vec::with_capacity(self.shards.len());
         for shard in self.shards.iter() {
             let (reply, told) = oneshot::channel();
-            shard.address.do_send(message(reply));
+            shard.address.load().do_send(message(reply));
             done.push(told);
         }
         settle(done).await;

@@ -1,9 +1,12 @@
 //! Starts the shard actors, each on a thread of its own, and stops them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix::prelude::*;
 use arc_swap::ArcSwap;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
 use super::AppError;
 use crate::clock::Clock;
@@ -14,13 +17,15 @@ use crate::counters::redis::ActixLink;
 use crate::counters::redis::RedisLink;
 use crate::counters::redis::{BatchId, Link, RedisCounters};
 use crate::counters::table::CounterTable;
-use crate::db::Database;
+use crate::db::{Database, DbError};
 use crate::domain::policy::Policy;
-use crate::limiter::actor::Stop;
 use crate::limiter::shard::{Counters, Shard};
 use crate::limiter::{Limiter, RedisState, Remote, ShardActor, ShardLink, shard_of};
 use crate::observability::metrics::Metrics;
 use crate::persistence::Books;
+
+/// Between two tries to read the counters of a shard that fell.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Makes a shard's link, on the shard's own thread.
 type Line = Arc<dyn Fn() -> Box<dyn Link> + Send + Sync>;
@@ -28,7 +33,22 @@ type Line = Arc<dyn Fn() -> Box<dyn Link> + Send + Sync>;
 /// The running shards.
 pub struct Shards {
     pub limiter: Limiter,
-    running: Vec<(Addr<ShardActor>, Arbiter)>,
+    arbiters: Vec<Arbiter>,
+    watch: JoinHandle<()>,
+}
+
+/// What every shard is made of.
+struct Parts {
+    settings: Settings,
+    database: Database,
+    books: Books,
+    policy: Arc<ArcSwap<Policy>>,
+    metrics: Arc<Metrics>,
+    clock: Clock,
+    redis_state: Option<RedisState>,
+    lines: Vec<Line>,
+    /// Told which shard has ended by itself.
+    fallen: mpsc::Sender<usize>,
 }
 
 /// Starts all shards. With embedded counters the running windows are read back from the database first.
@@ -42,51 +62,108 @@ pub async fn start(
     clock: &Clock,
 ) -> Result<Shards, AppError> {
     let count = settings.limiter.shards;
-    let capacity = settings.limiter.cache_capacity.div_ceil(count);
-    let redis_state = settings.redis.as_ref().map(|_| RedisState::new(Arc::clone(metrics)));
-
-    let mut tables: Vec<CounterTable> = (0..count).map(|_| CounterTable::new(capacity)).collect();
-    if settings.redis.is_none() {
-        let now = clock.now();
-        for (subject, state) in database.load_counters(now).await? {
-            if let Some(table) = tables.get_mut(shard_of(&subject, count)) {
-                table.put(&subject, state, now);
-            }
-        }
-    }
-
-    let lines: Vec<Line> =
-        settings.redis.as_ref().map(|redis| redis_lines(redis, count)).transpose()?.unwrap_or_default();
-    let mut running = Vec::with_capacity(count);
-    let mut links = Vec::with_capacity(count);
-    for (number, table) in tables.into_iter().enumerate() {
-        let counters = match &redis_state {
-            None => Counters::Embedded(table),
-            Some(state) => {
-                let first = BatchId::first(instance, number);
-                Counters::Redis(Box::new(Remote::new(&settings.limiter, capacity, first, state.clone())))
-            }
-        };
-        let shard = Shard::new(counters, capacity, Arc::clone(policy), Arc::clone(metrics), settings.limiter.enabled);
-        let redis = settings.redis.clone().zip(lines.iter().cycle().nth(number).cloned());
-        let (database, books, clock) = (database.clone(), books.clone(), clock.clone());
-        let arbiter = Arbiter::new();
-        let address = ShardActor::start_in_arbiter(&arbiter.handle(), move |_| {
-            let redis = redis.map(|(settings, line)| (RedisCounters::new(&settings, line()), settings.deadline));
-            ShardActor::new(shard, redis, database, books, clock)
-        });
-        links.push(ShardLink::new(address.clone()));
-        running.push((address, arbiter));
-    }
+    let (fallen, falls) = mpsc::channel(count);
+    let parts = Parts {
+        settings: settings.clone(),
+        database: database.clone(),
+        books: books.clone(),
+        policy: Arc::clone(policy),
+        metrics: Arc::clone(metrics),
+        clock: clock.clone(),
+        redis_state: settings.redis.as_ref().map(|_| RedisState::new(Arc::clone(metrics))),
+        lines: settings.redis.as_ref().map(|redis| redis_lines(redis, count)).transpose()?.unwrap_or_default(),
+        fallen,
+    };
+    let arbiters: Vec<Arbiter> = (0..count).map(|_| Arbiter::new()).collect();
+    let tables = parts.tables().await?.into_iter().zip(&arbiters).enumerate();
+    let links = tables
+        .map(|(number, (table, arbiter))| ShardLink::new(parts.start(number, table, instance, &arbiter.handle())))
+        .collect();
     let limiter = Limiter::new(
         links,
         settings.limiter.shard_mailbox,
         Arc::clone(policy),
-        redis_state,
+        parts.redis_state.clone(),
         Arc::clone(metrics),
         settings.limiter.enabled,
     );
-    Ok(Shards { limiter, running })
+    let handles = arbiters.iter().map(Arbiter::handle).collect();
+    let watch = actix::spawn(raise_the_fallen(parts, limiter.clone(), handles, falls));
+    Ok(Shards { limiter, arbiters, watch })
+}
+
+/// Starts a shard that has ended by itself again, with what the books have of its subjects.
+async fn raise_the_fallen(
+    parts: Parts,
+    limiter: Limiter,
+    arbiters: Vec<ArbiterHandle>,
+    mut falls: mpsc::Receiver<usize>,
+) {
+    while let Some(number) = falls.recv().await {
+        tracing::error!(shard = number, "a shard has failed: it is started again");
+        let Some(arbiter) = arbiters.get(number) else { continue };
+        let table = parts.table_of(number).await;
+        // The marks in Redis of the shard that fell must not be taken for its successor's.
+        let instance = getrandom::u64().unwrap_or_default();
+        limiter.replace_shard(number, parts.start(number, table, instance, arbiter));
+    }
+}
+
+impl Parts {
+    fn capacity(&self) -> usize {
+        self.settings.limiter.cache_capacity.div_ceil(self.settings.limiter.shards)
+    }
+
+    /// A table for each shard, with the counters that the database has where they are embedded.
+    async fn tables(&self) -> Result<Vec<CounterTable>, DbError> {
+        let count = self.settings.limiter.shards;
+        let mut tables: Vec<CounterTable> = (0..count).map(|_| CounterTable::new(self.capacity())).collect();
+        if self.settings.redis.is_none() {
+            let now = self.clock.now();
+            for (subject, state) in self.database.load_counters(now).await? {
+                if let Some(table) = tables.get_mut(shard_of(&subject, count)) {
+                    table.put(&subject, state, now);
+                }
+            }
+        }
+        Ok(tables)
+    }
+
+    /// What the books have of a shard's subjects; tried until they can be read: a shard without them would grant anew.
+    async fn table_of(&self, number: usize) -> CounterTable {
+        loop {
+            let flushed = if self.settings.redis.is_some() { Ok(()) } else { self.books.flush().await };
+            let tables = match flushed {
+                Ok(()) => self.tables().await.map_err(|error| error.to_string()),
+                Err(error) => Err(error.to_string()),
+            };
+            match tables.map(|tables| tables.into_iter().nth(number)) {
+                Ok(table) => return table.unwrap_or_else(|| CounterTable::new(self.capacity())),
+                Err(error) => tracing::error!(error, shard = number, "its counters can't be read: it stays down"),
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    fn start(&self, number: usize, table: CounterTable, instance: u64, arbiter: &ArbiterHandle) -> Addr<ShardActor> {
+        let limits = &self.settings.limiter;
+        let counters = match &self.redis_state {
+            None => Counters::Embedded(table),
+            Some(state) => {
+                let first = BatchId::first(instance, number);
+                Counters::Redis(Box::new(Remote::new(limits, self.capacity(), first, state.clone())))
+            }
+        };
+        let (policy, metrics) = (Arc::clone(&self.policy), Arc::clone(&self.metrics));
+        let shard = Shard::new(counters, self.capacity(), policy, metrics, limits.enabled);
+        let redis = self.settings.redis.clone().zip(self.lines.iter().cycle().nth(number).cloned());
+        let (database, books, clock) = (self.database.clone(), self.books.clone(), self.clock.clone());
+        let fallen = (self.fallen.clone(), number);
+        ShardActor::start_in_arbiter(arbiter, move |_| {
+            let redis = redis.map(|(settings, line)| (RedisCounters::new(&settings, line()), settings.deadline));
+            ShardActor::new(shard, redis, database, books, clock, fallen)
+        })
+    }
 }
 
 /// As many connections as may be had, at most one a shard.
@@ -116,13 +193,78 @@ fn redis_lines(redis: &RedisSettings, shards: usize) -> Result<Vec<Line>, AppErr
 impl Shards {
     /// Stops every shard when it has answered what it was sent and handed its usage over.
     pub async fn stop(self) {
-        for (address, _) in &self.running {
-            address.send(Stop).await.ok();
-        }
-        for (_, arbiter) in self.running {
+        self.watch.abort();
+        self.limiter.stop().await;
+        for arbiter in self.arbiters {
             arbiter.stop();
-            // A shard that panicked has nothing more to hand over.
+            // A thread that panicked has nothing more to do either.
             arbiter.join().ok();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::cost::{Items, Multiplier};
+    use crate::domain::subject::{Subject, UserId};
+    use crate::domain::time::Timestamp;
+    use crate::limiter::{Check, LimiterError, Outbox};
+    use crate::persistence::LedgerBounds;
+
+    fn subject(id: &str) -> Subject {
+        Subject::User(UserId::parse(id).unwrap())
+    }
+
+    /// One more check of a user; what they have used in the hour.
+    async fn used(outbox: &Outbox, id: &str) -> Result<u64, LimiterError> {
+        let check = Check {
+            subject: subject(id),
+            tier: None,
+            claimed_tier: None,
+            cost: Multiplier::ONE.times(Items::ONE),
+            items: Items::ONE,
+            dry_run: false,
+            explain: false,
+        };
+        outbox.check(check).await.map(|decision| decision.limits[0].used)
+    }
+
+    #[actix::test]
+    async fn a_shard_that_panics_is_started_again_with_its_counts_and_the_others_go_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let vars = [("QUOTAD_DATA_DIR", folder.path().to_string_lossy().into_owned()), ("QUOTAD_SHARDS", "2".into())];
+        let settings = Settings::from_vars(vars.map(|(name, value)| (name.to_owned(), value))).unwrap();
+        let database = Database::connect(&settings.database).unwrap();
+        database.migrate().await.unwrap();
+        let now = Timestamp::from_seconds(1_800_000_000);
+        let clock = Clock::manual(now);
+        let bounds = LedgerBounds::default();
+        let books = Books::start(database.clone(), &settings.database, clock.clone(), "one".to_owned(), bounds);
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let policy = Arc::new(ArcSwap::from_pointee(settings.policy.policy().unwrap()));
+        let shards = start(&settings, 1, &database, &books, &policy, &metrics, &clock).await.unwrap();
+        let outbox = Outbox::new(shards.limiter.clone());
+
+        let on_shard = |number| (0..100).map(|id| id.to_string()).find(|id| shard_of(&subject(id), 2) == number);
+        let (falls, stays) = (on_shard(0).unwrap(), on_shard(1).unwrap());
+        for count in 1..=3 {
+            assert_eq!((used(&outbox, &falls).await, used(&outbox, &stays).await), (Ok(count), Ok(count)));
+        }
+        shards.limiter.fail(&subject(&falls));
+        assert_eq!(used(&outbox, &stays).await, Ok(4));
+        let after = loop {
+            match used(&outbox, &falls).await {
+                Err(LimiterError::Stopped) => tokio::time::sleep(Duration::from_millis(5)).await,
+                answer => break answer,
+            }
+        };
+        assert_eq!(after, Ok(4), "what was counted is counted still");
+        assert_eq!(metrics.shard_restarts.get(), 1);
+        assert!(shards.limiter.health().shards.iter().all(|shard| shard.alive));
+        shards.stop().await;
+        books.close().await.unwrap();
+        let report = database.usage_report(now.start_of_hour(), 10).await.unwrap();
+        assert_eq!(report.totals.usage.requests, 8, "no usage is lost with the shard");
     }
 }

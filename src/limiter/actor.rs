@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use actix::fut::wrap_future;
 use actix::prelude::*;
+use tokio::sync::mpsc;
 
 use super::LimiterError;
 use super::messages::{Checks, Forget, HandOver, Reset};
@@ -45,7 +46,13 @@ pub struct ShardActor {
     quiet_ticks: u32,
     /// A sign of life is waited for.
     listening: bool,
+    told_to_stop: bool,
+    /// Told the shard's number where the actor ends by itself.
+    fallen: Fallen,
 }
+
+/// Whom to tell that a shard has ended by itself, and which one.
+pub type Fallen = (mpsc::Sender<usize>, usize);
 
 impl ShardActor {
     /// `redis` with the deadline of its answers; `None` with embedded counters.
@@ -55,10 +62,22 @@ impl ShardActor {
         database: Database,
         books: Books,
         clock: Clock,
+        fallen: Fallen,
     ) -> Self {
         let (redis, deadline) =
             redis.map_or((None, Duration::ZERO), |(redis, deadline)| (Some(Rc::new(redis)), deadline));
-        Self { shard, redis, deadline, database, books, clock, quiet_ticks: 0, listening: false }
+        Self {
+            shard,
+            redis,
+            deadline,
+            database,
+            books,
+            clock,
+            quiet_ticks: 0,
+            listening: false,
+            told_to_stop: false,
+            fallen,
+        }
     }
 
     /// Starts whatever can be started, a read of accounts, rounds to Redis, and sends the answers that there are.
@@ -245,10 +264,6 @@ impl Actor for ShardActor {
             actor.probe(ctx);
         });
     }
-
-    fn stopped(&mut self, _ctx: &mut Self::Context) {
-        self.hand_over();
-    }
 }
 
 impl Handler<Checks> for ShardActor {
@@ -316,7 +331,35 @@ impl Handler<Stop> for ShardActor {
     type Result = ();
 
     fn handle(&mut self, _message: Stop, ctx: &mut Self::Context) {
+        self.told_to_stop = true;
         self.hand_over();
         ctx.stop();
+    }
+}
+
+impl Drop for ShardActor {
+    /// A panic in a handler ends an actor for good, and nobody else would notice. What it has gathered is not lost with it.
+    fn drop(&mut self) {
+        if !self.told_to_stop {
+            self.hand_over();
+            let (watch, number) = &self.fallen;
+            // There is a place for each shard; where nobody listens the service is ending.
+            watch.try_send(*number).ok();
+        }
+    }
+}
+
+/// Has a shard fail.
+#[cfg(test)]
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Panic;
+
+#[cfg(test)]
+impl Handler<Panic> for ShardActor {
+    type Result = ();
+
+    fn handle(&mut self, _message: Panic, _ctx: &mut Self::Context) {
+        panic!("on purpose");
     }
 }

@@ -93,7 +93,7 @@ impl Inner {
         self.is_due.set(false);
         for (shard, jobs) in self.limiter.shards.iter().zip(self.gathered.borrow_mut().iter_mut()) {
             if !jobs.is_empty() {
-                shard.address.do_send(Checks { jobs: std::mem::take(jobs) });
+                shard.address.load().do_send(Checks { jobs: std::mem::take(jobs) });
             }
         }
     }

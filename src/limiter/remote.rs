@@ -345,3 +345,12 @@ impl Remote {
         ledger.answer(planned, decision);
     }
 }
+
+impl Drop for Remote {
+    /// A shard that falls while it decides alone is started again with Redis.
+    fn drop(&mut self) {
+        if self.phase != Phase::Normal {
+            self.state.shard_recovered();
+        }
+    }
+}

@@ -27,6 +27,8 @@ pub struct Metrics {
     check_seconds: [Histogram; Source::ALL.len()],
     /// Checks refused because their shard's queue was full.
     pub overloaded: IntCounter,
+    /// Shards that ended by themselves and were started again.
+    pub shard_restarts: IntCounter,
     shard_queue: IntGaugeVec,
     /// Round trips to Redis that answered, in seconds.
     pub redis_seconds: Histogram,
@@ -72,6 +74,7 @@ impl Metrics {
         Ok(Self {
             checks: made.counters("quotad_checks_total", "Checks decided", &["outcome", "source", "tier"])?,
             check_seconds: Source::ALL.map(|source| check_seconds.with_label_values(&[source.as_str()])),
+            shard_restarts: made.counter("quotad_shard_restarts_total", "Shards started again after they failed")?,
             overloaded: made
                 .counter("quotad_checks_overloaded_total", "Checks refused because a shard's queue was full")?,
             shard_queue: made.gauges("quotad_shard_queue_depth", "Checks that wait at a shard", &["shard"])?,
