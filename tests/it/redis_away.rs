@@ -233,3 +233,19 @@ async fn a_full_mailbox_is_503_and_recovers() {
         assert_eq!(answer.status, 200, "{}", answer.text);
     }
 }
+
+/// A password, and a user of an access list; with a wrong one Redis is as good as away.
+#[tokio::test]
+async fn redis_may_ask_for_a_login() {
+    let redis = RedisServer::start_with(&["--user", "ann", "on", ">let-me-in", "~*", "&*", "+@all"]);
+    let start = service(&redis).set("REDIS_USERNAME", "ann");
+    let quotad = start.clone().set("REDIS_PASSWORD", "let-me-in").start().await;
+    answered_by(&quotad, "redis").await;
+    let stranger = start.set("REDIS_PASSWORD", "let-me-out").start().await;
+    let answer = stranger.check(json!({"user_id": "u"})).await;
+    assert_eq!((answer.status, answer.json["source"].as_str()), (200, Some("fallback")));
+    assert!(!stranger.log().contains("let-me"), "{}", stranger.log());
+    let redis = RedisServer::start_with(&["--requirepass", "let-me-in"]);
+    let quotad = service(&redis).env("OMICS_REDIS_PASSWORD", "let-me-in").start().await;
+    answered_by(&quotad, "redis").await;
+}
