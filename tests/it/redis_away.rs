@@ -235,6 +235,7 @@ async fn a_full_mailbox_is_503_and_recovers() {
 }
 
 /// A password, and a user of an access list; with a wrong one Redis is as good as away.
+#[cfg(not(feature = "actix-redis"))]
 #[tokio::test]
 async fn redis_may_ask_for_a_login() {
     let redis = RedisServer::start_with(&["--user", "ann", "on", ">let-me-in", "~*", "&*", "+@all"]);
@@ -248,4 +249,14 @@ async fn redis_may_ask_for_a_login() {
     let redis = RedisServer::start_with(&["--requirepass", "let-me-in"]);
     let quotad = service(&redis).env("OMICS_REDIS_PASSWORD", "let-me-in").start().await;
     answered_by(&quotad, "redis").await;
+}
+
+/// The plain link can't log in: it says so at the start, and does not ask Redis without the login.
+#[cfg(feature = "actix-redis")]
+#[test]
+fn redis_with_a_login_is_refused_by_the_plain_link() {
+    let redis = RedisServer::start();
+    let output = service(&redis).set("REDIS_PASSWORD", "let-me-in").run(&["serve"]);
+    let line = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && line.contains("actix-redis") && !line.contains("let-me-in"), "{line}");
 }
