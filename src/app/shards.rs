@@ -19,10 +19,13 @@ use crate::counters::redis::{BatchId, Link, RedisCounters};
 use crate::counters::table::CounterTable;
 use crate::db::{Database, DbError};
 use crate::domain::policy::Policy;
+use crate::domain::state::SubjectState;
+use crate::domain::subject::Subject;
+use crate::domain::time::Timestamp;
 use crate::limiter::shard::{Counters, Shard};
 use crate::limiter::{Limiter, RedisState, Remote, ShardActor, ShardLink, shard_of};
 use crate::observability::metrics::Metrics;
-use crate::persistence::Books;
+use crate::persistence::{Books, BooksError};
 
 /// Between two tries to read the counters of a shard that fell.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -102,7 +105,14 @@ async fn raise_the_fallen(
     while let Some(number) = falls.recv().await {
         tracing::error!(shard = number, "a shard has failed: it is started again");
         let Some(arbiter) = arbiters.get(number) else { continue };
-        let table = parts.table_of(number).await;
+        // Tried until it can be read: a shard without its counters would grant anew.
+        let table = loop {
+            match parts.table_of(number).await {
+                Ok(table) => break table,
+                Err(error) => tracing::error!(%error, shard = number, "its counters can't be read: it stays down"),
+            }
+            tokio::time::sleep(PAUSE).await;
+        };
         // The marks in Redis of the shard that fell must not be taken for its successor's.
         let instance = getrandom::u64().unwrap_or_default();
         limiter.replace_shard(number, parts.start(number, table, instance, arbiter));
@@ -114,35 +124,36 @@ impl Parts {
         self.settings.limiter.cache_capacity.div_ceil(self.settings.limiter.shards)
     }
 
-    /// A table for each shard, with the counters that the database has where they are embedded.
+    /// What the database has counted, where counters are embedded.
+    async fn counted(&self, now: Timestamp) -> Result<Vec<(Subject, SubjectState)>, DbError> {
+        if self.settings.redis.is_some() { Ok(Vec::new()) } else { self.database.load_counters(now).await }
+    }
+
+    /// A table for each shard.
     async fn tables(&self) -> Result<Vec<CounterTable>, DbError> {
-        let count = self.settings.limiter.shards;
+        let (count, now) = (self.settings.limiter.shards, self.clock.now());
         let mut tables: Vec<CounterTable> = (0..count).map(|_| CounterTable::new(self.capacity())).collect();
-        if self.settings.redis.is_none() {
-            let now = self.clock.now();
-            for (subject, state) in self.database.load_counters(now).await? {
-                if let Some(table) = tables.get_mut(shard_of(&subject, count)) {
-                    table.put(&subject, state, now);
-                }
+        for (subject, state) in self.counted(now).await? {
+            if let Some(table) = tables.get_mut(shard_of(&subject, count)) {
+                table.put(&subject, state, now);
             }
         }
         Ok(tables)
     }
 
-    /// What the books have of a shard's subjects; tried until they can be read: a shard without them would grant anew.
-    async fn table_of(&self, number: usize) -> CounterTable {
-        loop {
-            let flushed = if self.settings.redis.is_some() { Ok(()) } else { self.books.flush().await };
-            let tables = match flushed {
-                Ok(()) => self.tables().await.map_err(|error| error.to_string()),
-                Err(error) => Err(error.to_string()),
-            };
-            match tables.map(|tables| tables.into_iter().nth(number)) {
-                Ok(table) => return table.unwrap_or_else(|| CounterTable::new(self.capacity())),
-                Err(error) => tracing::error!(error, shard = number, "its counters can't be read: it stays down"),
-            }
-            tokio::time::sleep(PAUSE).await;
+    /// The table of one shard, of all that was recorded until now.
+    async fn table_of(&self, number: usize) -> Result<CounterTable, BooksError> {
+        if self.settings.redis.is_none() {
+            self.books.flush().await?;
         }
+        let (count, now) = (self.settings.limiter.shards, self.clock.now());
+        let mut table = CounterTable::new(self.capacity());
+        for (subject, state) in self.counted(now).await? {
+            if shard_of(&subject, count) == number {
+                table.put(&subject, state, now);
+            }
+        }
+        Ok(table)
     }
 
     fn start(&self, number: usize, table: CounterTable, instance: u64, arbiter: &ArbiterHandle) -> Addr<ShardActor> {
@@ -207,8 +218,7 @@ impl Shards {
 mod tests {
     use super::*;
     use crate::domain::cost::{Items, Multiplier};
-    use crate::domain::subject::{Subject, UserId};
-    use crate::domain::time::Timestamp;
+    use crate::domain::subject::UserId;
     use crate::limiter::{Check, LimiterError, Outbox};
     use crate::persistence::LedgerBounds;
 

@@ -20,7 +20,7 @@ use tokio_postgres::{Config, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::error::DbError;
-use super::postgres_tls::{AnyCertificate, AnyName};
+use super::postgres_tls::AnyName;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// After so long without an acknowledgement the system gives a connection up.
@@ -144,16 +144,16 @@ impl Mode {
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
             .map_err(|error| unusable(&error.to_string()))?;
-        if !verified {
-            let verifier = Arc::new(AnyCertificate::new(provider));
-            return Ok(Some(builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth()));
-        }
-        let verifier = trusting(roots, provider)?;
-        if self == Mode::VerifyFull {
-            return Ok(Some(builder.with_webpki_verifier(verifier).with_no_client_auth()));
-        }
-        let verifier = Arc::new(AnyName::new(verifier));
-        Ok(Some(builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth()))
+        let verifier = if verified {
+            let authorities = trusting(roots, Arc::clone(&provider))?;
+            if self == Mode::VerifyFull {
+                return Ok(Some(builder.with_webpki_verifier(authorities).with_no_client_auth()));
+            }
+            AnyName::signed_by(authorities, provider)
+        } else {
+            AnyName::any_certificate(provider)
+        };
+        Ok(Some(builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth()))
     }
 }
 

@@ -72,6 +72,17 @@ pub enum TierOrigin {
     Default,
 }
 
+impl TierOrigin {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            TierOrigin::Check => "check",
+            TierOrigin::Database => "database",
+            TierOrigin::Token => "token",
+            TierOrigin::Default => "default",
+        }
+    }
+}
+
 /// Why a subject's limits are what they are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Explanation {

@@ -86,6 +86,11 @@ struct DeniedView<'a> {
 }
 
 #[derive(Serialize)]
+struct BatchView<'a> {
+    results: Vec<ItemView<'a>>,
+}
+
+#[derive(Serialize)]
 #[serde(untagged)]
 enum ItemView<'a> {
     Decided(Box<DecisionView<'a>>),
@@ -117,19 +122,22 @@ pub async fn batch(
         return Err(Problem::invalid("checks", "must hold 1 to 1000 checks"));
     }
     let policy = state.limiter.policy();
-    let read = |value| body::parse_value::<CheckBody>(value)?.into_check(&state.identity, &policy);
-    let read: Vec<Result<Asked, Problem>> = checks.into_iter().map(read).collect();
-    let good = read.iter().filter_map(|asked| asked.as_ref().ok().map(|(check, _)| check.clone())).collect();
+    let mut good = Vec::with_capacity(checks.len());
+    let mut read = |value| {
+        let (check, rule) = body::parse_value::<CheckBody>(value)?.into_check(&state.identity, &policy)?;
+        good.push(check);
+        Ok(rule)
+    };
+    let read: Vec<Result<Option<EndpointCost>, Problem>> = checks.into_iter().map(&mut read).collect();
     let mut decided = outbox.check_all(good).await.into_iter();
     let decided: Vec<Result<(Decision, Option<EndpointCost>), Problem>> = read
         .into_iter()
-        .map(|asked| {
-            let (_, rule) = asked?;
+        .map(|rule| {
+            let rule = rule?;
             Ok((decided.next().ok_or_else(|| Problem::unavailable("the service is stopping"))??, rule))
         })
         .collect();
-    let results: Vec<ItemView<'_>> = decided.iter().map(ItemView::of).collect();
-    Ok(HttpResponse::Ok().json(serde_json::json!({ "results": results })))
+    Ok(HttpResponse::Ok().json(BatchView { results: decided.iter().map(ItemView::of).collect() }))
 }
 
 /// The answer to one check, with its headers.

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::domain::account::QuotaOverride;
-use crate::domain::decision::{Decision, LimitStatus, TierOrigin};
+use crate::domain::decision::{Decision, LimitStatus};
 use crate::domain::endpoint::EndpointCost;
 use crate::domain::time::Timestamp;
 
@@ -26,7 +26,6 @@ pub struct DecisionView<'a> {
 /// Why the limits are what they are.
 #[derive(Debug, Serialize)]
 struct ExplanationView<'a> {
-    /// `check`, `database`, `token` or `default`.
     tier_from: &'static str,
     /// The rule that the cost comes from; null where none covers the endpoint, which then costs 1.
     endpoint_rule: Option<&'a EndpointCost>,
@@ -41,7 +40,7 @@ pub struct LimitView<'a> {
     limit: u64,
     used: u64,
     remaining: u64,
-    reset_at: crate::domain::time::Timestamp,
+    reset_at: Timestamp,
     #[serde(skip_serializing_if = "Option::is_none")]
     enforce: Option<bool>,
 }
@@ -68,12 +67,7 @@ impl<'a> DecisionView<'a> {
             lease_id: None,
             source: decision.source.as_str(),
             explanation: decision.explanation.as_ref().map(|known| ExplanationView {
-                tier_from: match known.tier_from {
-                    TierOrigin::Check => "check",
-                    TierOrigin::Database => "database",
-                    TierOrigin::Token => "token",
-                    TierOrigin::Default => "default",
-                },
+                tier_from: known.tier_from.as_str(),
                 endpoint_rule: rule,
                 quota_override: known.quota_override.as_ref().map(OverrideView::of),
             }),

@@ -80,7 +80,8 @@ impl ShardActor {
         }
     }
 
-    /// Starts whatever can be started, a read of accounts, rounds to Redis, and sends the answers that there are.
+    /// Starts whatever can be started, a read of accounts, rounds to Redis, and sends the answers that there are. Whatever has
+    /// come to its end, this is what follows.
     fn pump(&mut self, ctx: &mut Context<Self>) {
         if let Some(users) = self.shard.next_load() {
             let database = self.database.clone();
@@ -160,7 +161,7 @@ impl ShardActor {
         self.listening = true;
         let patience = self.deadline.max(PATIENCE);
         let ask = async move { sign_of_life(&redis, patience).await };
-        ctx.spawn(wrap_future(ask).map(|answer, actor: &mut Self, _| {
+        ctx.spawn(wrap_future(ask).map(|answer, actor: &mut Self, ctx| {
             actor.listening = false;
             let now = actor.clock.now();
             let Some((remote, ledger)) = actor.shard.remote() else { return };
@@ -169,7 +170,7 @@ impl ShardActor {
                 Err(error) if remote.is_idle() => remote.silent(&error, ledger, now),
                 Err(_) => {}
             }
-            actor.shard.send_answers();
+            actor.pump(ctx);
         }));
     }
 
@@ -199,7 +200,7 @@ impl ShardActor {
                 }
                 Err(error) => {
                     remote.silent(&error, ledger, now);
-                    actor.shard.send_answers();
+                    actor.pump(ctx);
                 }
             }
         }));
@@ -227,7 +228,7 @@ impl ShardActor {
                 }
                 Err(error) => {
                     remote.unpaid(&error, ledger, now);
-                    actor.shard.send_answers();
+                    actor.pump(ctx);
                 }
             }
         }));

@@ -97,13 +97,13 @@ impl Debts {
     /// Up to so many subjects, with what is owed for them in windows that still run.
     pub fn take(&mut self, subjects: usize, now: Timestamp) -> Owed {
         let running = |debt: &GrantedSlot| debt.units > 0 && now < debt.whole_at;
-        self.owed.retain(|_, slots| slots.iter().any(running));
-        let chosen: Vec<Subject> = self.owed.keys().take(subjects).cloned().collect();
-        let take = |subject: Subject| {
-            let slots = self.owed.remove(&subject)?;
-            Some((subject, slots.into_iter().filter(running).collect()))
-        };
-        chosen.into_iter().filter_map(take).collect()
+        // Those that are not looked at stay.
+        self.owed
+            .extract_if(|_, _| true)
+            .map(|(subject, slots)| (subject, slots.into_iter().filter(running).collect::<Vec<_>>()))
+            .filter(|(_, slots)| !slots.is_empty())
+            .take(subjects)
+            .collect()
     }
 
     /// The enforced limits of which this instance has given its share away: it grants at most `share` of each alone.
