@@ -4,40 +4,54 @@ use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use quotad::counters::table::CounterTable;
-use quotad::domain::cost::{Cost, Items, Multiplier};
+use quotad::domain::cost::{Cost, Items, LIMIT_MAX, Multiplier};
 use quotad::domain::decide;
-use quotad::domain::limit::{Limit, LimitName, Window};
+use quotad::domain::limit::{Algorithm, LOG_MAX, Limit, LimitName, Window};
 use quotad::domain::plan::Plan;
 use quotad::domain::state::SubjectState;
 use quotad::domain::subject::{Subject, UserId};
 use quotad::domain::tier::{Tier, TierName};
-use quotad::domain::time::Timestamp;
+use quotad::domain::time::{Period, Timestamp};
 
 const NOW: Timestamp = Timestamp::from_seconds(1_795_766_400);
 
-fn plan(limits: usize) -> Plan {
+/// So many limits of one algorithm, none of which is ever full.
+fn plan(algorithm: Algorithm, limits: usize) -> Plan {
+    let requests = if let Algorithm::SlidingWindowLog { .. } = algorithm { LOG_MAX } else { LIMIT_MAX };
     let names = (0..limits).filter_map(|number| LimitName::parse(&format!("limit-{number}")).ok());
-    let limits = names.map(|name| Limit::fixed(name, Window::Hour, 1_000_000_000_000)).collect();
-    Plan::of_tier(&Tier { name: TierName::free(), limits, concurrent_requests: 1, concurrent_websockets: 1 })
+    let limits = names.map(|name| Limit { name, algorithm, requests, enforce: true }).collect();
+    Plan::of_tier(&Tier { limits, ..Tier::hourly_and_daily(TierName::free(), 0, 0, 1) })
 }
 
 fn one() -> Cost {
     Multiplier::ONE.times(Items::ONE)
 }
 
-/// Room is asked for, the cost charged, and every limit told.
+/// Room is asked for, the cost charged, and every limit told: a check each millisecond, so that windows turn and logs of ten
+/// seconds hold ten thousand entries.
 fn rule(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("rule");
-    for limits in [1, 2, 3, 8] {
-        let plan = plan(limits);
-        let mut state = SubjectState::default();
-        group.bench_function(BenchmarkId::new("fixed_window", limits), |bench| {
-            bench.iter(|| {
-                let violations = decide::violations(&state, &plan, one(), NOW);
-                decide::charge(&mut state, &plan, one(), NOW);
-                black_box((violations, decide::statuses(&state, &plan, NOW)))
+    let period = Period::from_seconds(10);
+    for (name, algorithm) in [
+        ("fixed_window", Algorithm::FixedWindow { period }),
+        ("calendar_day", Algorithm::CalendarWindow(Window::Day)),
+        ("sliding_window_log", Algorithm::SlidingWindowLog { period }),
+        ("sliding_window_counter", Algorithm::SlidingWindowCounter { period }),
+        ("token_bucket", Algorithm::TokenBucket { period, burst: None }),
+    ] {
+        for limits in [1, 3, 8] {
+            let plan = plan(algorithm, limits);
+            let mut state = SubjectState::default();
+            let mut now = NOW;
+            group.bench_function(BenchmarkId::new(name, limits), |bench| {
+                bench.iter(|| {
+                    now = now.saturating_add(Period::from_micros(1_001));
+                    let violations = decide::violations(&state, &plan, one(), now);
+                    decide::charge(&mut state, &plan, one(), now);
+                    black_box((violations, decide::statuses(&state, &plan, now)))
+                });
             });
-        });
+        }
     }
     group.finish();
 }
@@ -45,7 +59,7 @@ fn rule(criterion: &mut Criterion) {
 /// A subject's state is found among so many and charged.
 fn table(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("table");
-    let (plan, tier) = (plan(2), TierName::free());
+    let (plan, tier) = (plan(Algorithm::CalendarWindow(Window::Hour), 2), TierName::free());
     for count in [10_000, 1_000_000_usize] {
         let ids = (0..count).filter_map(|number| UserId::parse(&format!("user-{number}")).ok());
         let subjects: Vec<Subject> = ids.map(Subject::User).collect();

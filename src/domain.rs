@@ -3,18 +3,24 @@
 //! Everything here is handed `now`. The Redis script is tested against this module, and the embedded counters run it.
 
 pub mod account;
+pub mod concurrency;
 pub mod cost;
 pub mod credential;
 pub mod decide;
 pub mod decision;
 pub mod endpoint;
 pub mod fixed_window;
+pub mod lease;
 pub mod limit;
 pub mod plan;
 pub mod policy;
 pub mod report;
+pub mod schedule;
+pub mod sliding_counter;
+pub mod sliding_log;
 pub mod state;
 pub mod subject;
 pub mod tier;
 pub mod time;
+pub mod token_bucket;
 pub mod usage;

@@ -10,10 +10,12 @@ mod headers;
 mod health;
 mod history;
 mod keys;
+mod leases;
 mod openapi;
 mod path;
 mod quotas;
 mod resource;
+mod subject;
 mod usage;
 
 use std::sync::Arc;
@@ -51,6 +53,8 @@ pub fn routes(state: State) -> impl FnOnce(&mut ServiceConfig) {
             .app_data(web::PayloadConfig::new(body::BODY_MAX_BYTES))
             .service(resource("/api/v2/check", [post(check::one)]))
             .service(resource("/api/v2/check/batch", [post(check::batch)]))
+            .service(resource("/api/v2/leases", [post(leases::take)]))
+            .service(resource("/api/v2/leases/{lease_id}", [put(leases::renew), delete(leases::release)]))
             .service(resource("/api/v2/users/me/quota", [get(quotas::mine)]))
             .service(resource("/api/v2/users/me/quota/history", [get(history::mine)]))
             .service(resource("/api/v2/admin/quotas/usage", [get(usage::report)]))

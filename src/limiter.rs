@@ -5,10 +5,15 @@
 
 pub mod actor;
 mod batch;
+mod check;
+mod debts;
 mod denials;
-mod fallback;
+mod handing_out;
 mod inbox;
+mod lease_debts;
 mod ledger;
+mod local;
+mod memos;
 mod messages;
 mod outbox;
 mod profiles;
@@ -27,39 +32,24 @@ use smallvec::smallvec;
 use tokio::sync::oneshot;
 
 use crate::domain::account::QuotaOverride;
-use crate::domain::cost::{Cost, Items};
 use crate::domain::decision::Decision;
+use crate::domain::lease::{ChangeLease, LeaseId};
 use crate::domain::limit::LimitName;
 use crate::domain::plan::Plan;
 use crate::domain::policy::Policy;
 use crate::domain::subject::{Subject, UserId};
 use crate::domain::tier::TierName;
+use crate::domain::time::Timestamp;
 use crate::observability::metrics::Metrics;
 
 use actor::Stop;
 pub use actor::{Fallen, ShardActor};
-use messages::{Checks, Forget, HandOver, Job, Permit, Reply, Reset};
+pub use check::{Check, RequestId, wish_for_lease};
+use messages::{ChangeHeld, Checks, Forget, HandOver, Job, Permit, Reply, Reset};
 pub use outbox::Outbox;
 pub use redis_state::RedisState;
 pub use remote::Remote;
 pub use routing::shard_of;
-
-/// One question: has this subject room for this cost?
-#[derive(Debug, Clone)]
-pub struct Check {
-    pub subject: Subject,
-    /// The check's own tier, which goes before every other.
-    pub tier: Option<TierName>,
-    /// What the subject's token claims.
-    pub claimed_tier: Option<TierName>,
-    pub cost: Cost,
-    /// What history counts as requests where the check is allowed.
-    pub items: Items,
-    /// Answers as if, and leaves no trace.
-    pub dry_run: bool,
-    /// Has the decision say where its limits come from.
-    pub explain: bool,
-}
 
 /// A subject's quota as it stands, and where it comes from.
 #[derive(Debug, Clone)]
@@ -149,16 +139,16 @@ impl Limiter {
 
     /// How the subject's limits stand. Charges nothing.
     pub async fn status(&self, subject: Subject, claimed: Option<TierName>) -> Result<Status, LimiterError> {
-        let check = Check {
-            subject,
-            tier: None,
-            claimed_tier: claimed,
-            cost: Cost::ZERO,
-            items: Items::ONE,
-            dry_run: true,
-            explain: false,
-        };
-        self.ask(check).await
+        self.ask(Check::look(subject, claimed)).await
+    }
+
+    /// Renews a lease, or gives it back. When it ends then; `None` where it is not held.
+    pub async fn change_lease(&self, id: LeaseId, change: ChangeLease) -> Result<Option<Timestamp>, LimiterError> {
+        let shard = self.shard(&id.subject)?;
+        let permit = Permit::take(&shard.queued, self.mailbox).ok_or(LimiterError::Overloaded)?;
+        let (reply, done) = oneshot::channel();
+        shard.address.load().do_send(ChangeHeld { id, change, reply, permit });
+        done.await.map_err(|_| LimiterError::Stopped)?
     }
 
     /// Sets what the named limits have used to 0; `None` is all of them, those of other tiers too.

@@ -228,15 +228,8 @@ mod tests {
 
     /// One more check of a user; what they have used in the hour.
     async fn used(outbox: &Outbox, id: &str) -> Result<u64, LimiterError> {
-        let check = Check {
-            subject: subject(id),
-            tier: None,
-            claimed_tier: None,
-            cost: Multiplier::ONE.times(Items::ONE),
-            items: Items::ONE,
-            dry_run: false,
-            explain: false,
-        };
+        let one = Multiplier::ONE.times(Items::ONE);
+        let check = Check { cost: one, items: Some(Items::ONE), dry_run: false, ..Check::look(subject(id), None) };
         outbox.check(check).await.map(|decision| decision.limits[0].used)
     }
 

@@ -1,6 +1,8 @@
 //! Counters in Redis, the truth of all instances: one script call decides a whole batch, by Redis' own time.
 
-mod codec;
+mod ask;
+mod decode;
+mod encode;
 mod keys;
 mod link;
 #[cfg(feature = "actix-redis")]
@@ -8,83 +10,23 @@ mod link_actix;
 mod link_redis;
 mod script;
 
-use std::sync::Arc;
 use std::time::Duration;
-
-use smallvec::SmallVec;
 
 use crate::clock::Stopwatch;
 use crate::config::RedisSettings;
-use crate::domain::cost::Cost;
 use crate::domain::limit::SlotId;
-use crate::domain::plan::Plan;
-use crate::domain::state::SubjectState;
 use crate::domain::subject::Subject;
 use crate::domain::time::Timestamp;
 
+pub use ask::{
+    Ask, AskIdentity, AskMode, BatchOutcome, Granted, LeaseAnswer, LeaseChange, Remembered, SubjectBatch,
+    SubjectOutcome, Told, Verdict,
+};
 pub use keys::{BatchId, Keys};
 pub use link::{Link, LinkError};
 #[cfg(feature = "actix-redis")]
 pub use link_actix::ActixLink;
 pub use link_redis::RedisLink;
-
-/// What a check asks of the counters.
-#[derive(Debug, Clone)]
-pub struct Ask {
-    pub plan: Arc<Plan>,
-    pub cost: Cost,
-    pub mode: AskMode,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AskMode {
-    /// Charge where there is room.
-    Charge,
-    /// Say whether there is room, and charge nothing.
-    Peek,
-    /// Charge whether there is room or not.
-    Force,
-}
-
-/// All that is asked about one subject, in order.
-#[derive(Debug, Clone)]
-pub struct SubjectBatch {
-    pub subject: Subject,
-    pub asks: SmallVec<[Ask; 1]>,
-}
-
-/// The answer to a batch, in the order of its subjects.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BatchOutcome {
-    /// Redis' time, read once for the whole batch.
-    pub now: Timestamp,
-    pub subjects: Vec<SubjectOutcome>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SubjectOutcome {
-    /// The state that the subject's first ask met, and what came of each ask.
-    Decided { before: SubjectState, verdicts: SmallVec<[Verdict; 1]> },
-    /// Something else stood under the subject's key. It is deleted, so the next ask is decided.
-    Unreadable,
-}
-
-/// What came of an ask.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    Denied,
-    /// Allowed, and nothing was charged.
-    Allowed,
-    Charged,
-}
-
-/// Units that were granted without Redis, in the window that ends at `whole_at`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct GrantedSlot {
-    pub slot: SlotId,
-    pub whole_at: Timestamp,
-    pub units: u64,
-}
 
 #[derive(Debug, thiserror::Error)]
 pub enum RedisError {
@@ -119,16 +61,19 @@ impl RedisCounters {
         Self { link, keys: Keys::new(&settings.key_prefix) }
     }
 
-    /// Decides a batch in one round trip. `id` must never have been used; no subject may stand twice in `subjects`.
-    pub async fn decide(&self, id: BatchId, subjects: &[SubjectBatch]) -> Result<BatchOutcome, RedisError> {
-        let Some(first) = subjects.first() else {
-            return Ok(BatchOutcome { now: Timestamp::EPOCH, subjects: Vec::new() });
-        };
-        let mut keys = Vec::with_capacity(subjects.len().saturating_add(1));
-        keys.push(self.keys.marker(id, &first.subject));
-        keys.extend(subjects.iter().map(|batch| self.keys.counters(&batch.subject)));
-        let answer = script::DECIDE.call(&*self.link, keys, codec::encode_batch(id.sequence(), subjects)).await?;
-        codec::decode_answer(&answer, subjects)
+    /// Decides a batch in one round trip. `id` must never have been used; no subject may stand twice in `subjects`. `around`
+    /// is about Redis' time: its own decides, within the windows of the calendar from there.
+    pub async fn decide(
+        &self,
+        id: BatchId,
+        subjects: &[SubjectBatch],
+        around: Timestamp,
+    ) -> Result<BatchOutcome, RedisError> {
+        if subjects.is_empty() {
+            return Ok(BatchOutcome { now: around, subjects: Vec::new() });
+        }
+        let call = encode::batch(&self.keys, id, subjects, around);
+        decode::answer(&script::DECIDE.call(&*self.link, call).await?, subjects)
     }
 
     /// What came of each check of a batch whose answer was lost; `None` where it charged nothing. From now on the batch
@@ -136,25 +81,30 @@ impl RedisCounters {
     pub async fn missed(&self, id: BatchId, subjects: &[SubjectBatch]) -> Result<Option<Vec<Verdict>>, RedisError> {
         let Some(first) = subjects.first() else { return Ok(None) };
         let keys = vec![self.keys.marker(id, &first.subject)];
-        let answer = script::MISSED.call(&*self.link, keys, id.sequence().to_string().into_bytes()).await?;
-        codec::decode_missed(&answer)
+        let call = encode::Call { keys, arguments: vec![id.sequence().to_string().into_bytes()] };
+        decode::missed(&script::MISSED.call(&*self.link, call).await?)
     }
 
     /// Adds what was granted without Redis, once for an `id` however often it is called. No subject may stand twice.
-    pub async fn add(&self, id: BatchId, granted: &[(Subject, Vec<GrantedSlot>)]) -> Result<(), RedisError> {
-        let Some((first, _)) = granted.first() else { return Ok(()) };
-        let mut keys = vec![self.keys.added(id, first)];
-        keys.extend(granted.iter().map(|(subject, _)| self.keys.counters(subject)));
-        script::ADD.call(&*self.link, keys, codec::encode_granted(granted)).await.map(drop)
+    pub async fn add(&self, id: BatchId, granted: &[Granted], around: Timestamp) -> Result<(), RedisError> {
+        if granted.is_empty() {
+            return Ok(());
+        }
+        script::ADD.call(&*self.link, encode::granted(&self.keys, id, granted, around)).await.map(drop)
     }
 
-    /// Sets slots to nothing used; `None` is every slot of the subject.
+    /// Sets slots to nothing used; `None` is every slot of the subject. Leases stay.
     pub async fn reset(&self, subject: &Subject, slots: Option<&[SlotId]>) -> Result<(), RedisError> {
         if slots.is_some_and(<[SlotId]>::is_empty) {
             return Ok(());
         }
-        let keys = vec![self.keys.counters(subject)];
-        script::RESET.call(&*self.link, keys, codec::encode_slots(slots.unwrap_or_default())).await.map(drop)
+        script::RESET.call(&*self.link, encode::reset(&self.keys, subject, slots.unwrap_or_default())).await.map(drop)
+    }
+
+    /// Changes leases, each by itself. Each change may be repeated: it is then found made, or the lease not held.
+    pub async fn change_leases(&self, changes: &[LeaseChange]) -> Result<LeaseAnswer, RedisError> {
+        let answer = script::LEASE.call(&*self.link, encode::leases(&self.keys, changes)).await?;
+        decode::leases(&answer, changes.len())
     }
 
     /// Asks for a sign of life; how long it took.

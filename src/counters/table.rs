@@ -7,6 +7,8 @@ use std::collections::HashMap;
 
 use foldhash::quality::RandomState;
 
+use crate::domain::concurrency;
+use crate::domain::lease::{ChangeLease, LeaseId};
 use crate::domain::state::SubjectState;
 use crate::domain::subject::Subject;
 use crate::domain::tier::TierName;
@@ -57,7 +59,7 @@ impl CounterTable {
 
     /// Takes over what is known from elsewhere. At the bound a subject that is not in the table is passed over.
     pub fn put(&mut self, subject: &Subject, state: SubjectState, now: Timestamp) {
-        if state.slots().is_empty() {
+        if state.is_empty() {
             self.states.remove(subject);
         } else if self.has_room_for(subject, now) {
             match self.states.get_mut(subject) {
@@ -65,6 +67,14 @@ impl CounterTable {
                 None => drop(self.states.insert(subject.clone(), state)),
             }
         }
+    }
+
+    /// Changes a lease of the subject; when it ends then, `None` where it is not held. At the bound it may be one of those that
+    /// were charged to an overflow.
+    pub fn change_lease(&mut self, id: &LeaseId, change: ChangeLease, now: Timestamp) -> Option<Timestamp> {
+        let LeaseId { kind, secret, subject } = id;
+        let own = self.states.get_mut(subject).into_iter();
+        own.chain(self.overflow.values_mut()).find_map(|state| concurrency::change(state, *kind, *secret, change, now))
     }
 
     pub fn get_mut(&mut self, subject: &Subject) -> Option<&mut SubjectState> {

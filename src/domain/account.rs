@@ -1,11 +1,13 @@
 //! What the database knows of a user, and how it changes the tier's limits.
 
+use super::schedule::ResetSchedule;
 use super::subject::UserId;
 use super::tier::TierName;
 use super::time::Timestamp;
+use serde::{Deserialize, Serialize};
 
 /// Numbers of an administrator that stand in for those of the tier. `None` leaves the tier's own.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QuotaOverride {
     /// 0 to 10^12.
     pub requests_per_hour: Option<u64>,
@@ -28,11 +30,13 @@ pub struct Account {
     pub user_id: UserId,
     pub tier: Option<TierName>,
     pub quota_override: Option<QuotaOverride>,
+    /// Where the user's windows begin, instead of where the tier's do.
+    pub reset_schedule: Option<ResetSchedule>,
 }
 
 impl Account {
     pub const fn unknown(user_id: UserId) -> Self {
-        Self { user_id, tier: None, quota_override: None }
+        Self { user_id, tier: None, quota_override: None, reset_schedule: None }
     }
 
     /// The override, where it has not ended yet.

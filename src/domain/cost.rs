@@ -1,5 +1,7 @@
 //! What a call is charged: the endpoint's multiplier times the things it carries.
 
+use serde::{Deserialize, Serialize};
+
 /// The most that any counter holds: the largest integer that a double, and so Lua, can tell from its neighbours.
 pub const COUNT_MAX: u64 = (1 << 53) - 1;
 
@@ -7,7 +9,8 @@ pub const COUNT_MAX: u64 = (1 << 53) - 1;
 pub const LIMIT_MAX: u64 = 1_000_000_000_000;
 
 /// Units charged to every limit of a subject, at most 10^12: a multiplier times items.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct Cost(u64);
 
 /// How many things one call carries: 1 to 1,000,000.

@@ -1,14 +1,13 @@
 //! The rule of limiting: a check passes only if every enforced limit has room, and is then charged to all of them.
 //!
-//! `counters/lua/decide.lua` is this file in Lua; scenarios in `tests/it` run both.
+//! `counters/lua/decide.lua` is this file in Lua, with the algorithms; `tests/it/lua_model.rs` runs both.
 
 use super::cost::Cost;
 use super::decision::{LimitStatus, Violation};
-use super::fixed_window;
-use super::limit::Algorithm;
-use super::plan::{Plan, PlannedLimit};
+use super::plan::{Plan, PlannedLimit, Rule};
 use super::state::SubjectState;
 use super::time::Timestamp;
+use super::{fixed_window, sliding_counter, sliding_log, token_bucket};
 
 /// The enforced limits that have no room for `cost`. Empty means the check may pass. A cost of 0 always may.
 pub fn violations(state: &SubjectState, plan: &Plan, cost: Cost, now: Timestamp) -> Vec<Violation> {
@@ -24,10 +23,35 @@ pub fn charge(state: &mut SubjectState, plan: &Plan, cost: Cost, now: Timestamp)
     if cost == Cost::ZERO {
         return;
     }
-    for limit in &plan.limits {
-        match limit.algorithm {
-            Algorithm::FixedWindow { window } => fixed_window::charge(state, limit.slot, window, cost, now),
+    for PlannedLimit { rule, slot, requests, .. } in &plan.limits {
+        match rule {
+            Rule::FixedWindow(windows) => fixed_window::charge(state, *slot, windows, cost, now),
+            Rule::SlidingLog(period) => sliding_log::charge(state, *slot, *period, *requests, cost, now),
+            Rule::SlidingCounter(period) => sliding_counter::charge(state, *slot, *period, cost, now),
+            Rule::TokenBucket(bucket) => token_bucket::charge(state, *slot, bucket, cost, now),
         }
+    }
+}
+
+/// Adds what another state has counted of a limit, so that both are charged once.
+pub fn add(state: &mut SubjectState, limit: &PlannedLimit, other: &SubjectState, now: Timestamp) {
+    let slot = limit.slot;
+    match &limit.rule {
+        Rule::FixedWindow(_) => fixed_window::add(state, slot, other, now),
+        Rule::SlidingLog(period) => sliding_log::add(state, slot, *period, other, now),
+        Rule::SlidingCounter(period) => sliding_counter::add(state, slot, *period, other, now),
+        Rule::TokenBucket(bucket) => token_bucket::add(state, slot, bucket, other, now),
+    }
+}
+
+/// Takes back what was charged to a limit; never below nothing.
+pub fn refund(state: &mut SubjectState, limit: &PlannedLimit, cost: Cost, now: Timestamp) {
+    let (slot, units) = (limit.slot, cost.units());
+    match &limit.rule {
+        Rule::FixedWindow(_) => fixed_window::refund(state, slot, units, now),
+        Rule::SlidingLog(_) => sliding_log::refund(state, slot, units, now),
+        Rule::SlidingCounter(_) => sliding_counter::refund(state, slot, units, now),
+        Rule::TokenBucket(bucket) => token_bucket::refund(state, slot, bucket, units, now),
     }
 }
 
@@ -43,33 +67,46 @@ pub fn statuses_as_if(state: &SubjectState, plan: &Plan, cost: Cost, now: Timest
     statuses(&as_if, plan, now)
 }
 
+/// What a limit has used, as the answer to a check shows it.
+pub fn used(state: &SubjectState, limit: &PlannedLimit, now: Timestamp) -> u64 {
+    match &limit.rule {
+        Rule::FixedWindow(_) => fixed_window::used(state, limit.slot, now),
+        Rule::SlidingLog(period) => sliding_log::used(state, limit.slot, *period, now),
+        Rule::SlidingCounter(period) => sliding_counter::used(state, limit.slot, *period, now),
+        Rule::TokenBucket(bucket) => token_bucket::used(state, limit.slot, bucket, now),
+    }
+}
+
 fn has_room(state: &SubjectState, limit: &PlannedLimit, cost: Cost, now: Timestamp) -> bool {
-    let used = match limit.algorithm {
-        Algorithm::FixedWindow { .. } => fixed_window::used(state, limit.slot, now),
-    };
-    used.saturating_add(cost.units()) <= limit.requests
+    used(state, limit, now).saturating_add(cost.units()) <= limit.requests
 }
 
 fn violation(state: &SubjectState, limit: &PlannedLimit, cost: Cost, now: Timestamp) -> Violation {
-    let room_at = match limit.algorithm {
-        _ if cost.units() > limit.requests => None,
-        Algorithm::FixedWindow { window } => Some(fixed_window::end(state, limit.slot, window, now)),
+    let PlannedLimit { name, rule, slot, requests, .. } = limit;
+    let room_at = match rule {
+        _ if cost.units() > *requests => None,
+        Rule::FixedWindow(windows) => Some(fixed_window::end(state, *slot, windows, now)),
+        Rule::SlidingLog(period) => Some(sliding_log::room_at(state, *slot, *period, *requests, cost, now)),
+        Rule::SlidingCounter(period) => Some(sliding_counter::room_at(state, *slot, *period, *requests, cost, now)),
+        Rule::TokenBucket(bucket) => Some(token_bucket::room_at(state, *slot, bucket, cost, now)),
     };
-    Violation { limit: limit.name.clone(), room_at }
+    Violation { limit: name.clone(), room_at }
 }
 
 fn status(state: &SubjectState, limit: &PlannedLimit, now: Timestamp) -> LimitStatus {
-    let (used, reset_at) = match limit.algorithm {
-        Algorithm::FixedWindow { window } => {
-            (fixed_window::used(state, limit.slot, now), fixed_window::end(state, limit.slot, window, now))
-        }
+    let slot = limit.slot;
+    let reset_at = match &limit.rule {
+        Rule::FixedWindow(windows) => fixed_window::end(state, slot, windows, now),
+        Rule::SlidingLog(period) => sliding_log::reset_at(state, slot, *period, now),
+        Rule::SlidingCounter(period) => sliding_counter::reset_at(state, slot, *period, now),
+        Rule::TokenBucket(bucket) => token_bucket::reset_at(state, slot, bucket, now),
     };
     LimitStatus {
         name: limit.name.clone(),
         limit: limit.requests,
-        used,
+        used: used(state, limit, now),
         reset_at,
-        period: limit.algorithm.period(),
+        period: limit.period(now),
         enforce: limit.enforce,
     }
 }

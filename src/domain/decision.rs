@@ -1,7 +1,11 @@
 //! What a check answers.
 
+use serde::{Deserialize, Serialize};
+
 use super::account::QuotaOverride;
 use super::cost::Cost;
+use super::endpoint::EndpointCost;
+use super::lease::{LeaseId, LeaseKind};
 use super::limit::LimitName;
 use super::subject::Subject;
 use super::tier::TierName;
@@ -51,6 +55,19 @@ impl LimitStatus {
     }
 }
 
+/// The concurrency slots of one kind as they stand after the decision.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SlotStatus {
+    pub kind: LeaseKind,
+    pub limit: u64,
+    /// With the one that was taken.
+    pub held: u64,
+    /// When one will be free by itself; `None` where one is, and where none ever will be.
+    pub free_at: Option<Timestamp>,
+    /// The lease that was taken, and when it expires.
+    pub taken: Option<(LeaseId, Timestamp)>,
+}
+
 /// A limit that had no room.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {
@@ -60,7 +77,7 @@ pub struct Violation {
 }
 
 /// Where the tier of a decision came from, first to last in the order in which they go before each other.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TierOrigin {
     /// The check named it.
     Check,
@@ -83,10 +100,12 @@ impl TierOrigin {
     }
 }
 
-/// Why a subject's limits are what they are.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Why a subject's limits and the cost are what they are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Explanation {
     pub tier_from: TierOrigin,
+    /// The rule that the cost comes from; `None` where none covers the endpoint, which then costs 1.
+    pub endpoint_rule: Option<EndpointCost>,
     /// The override that was in force.
     pub quota_override: Option<QuotaOverride>,
 }
@@ -103,8 +122,12 @@ pub struct Decision {
     pub source: Source,
     /// By the clock that decided: Redis' own while it is in use.
     pub decided_at: Timestamp,
+    /// The slots that the check asked about.
+    pub slots: Option<Box<SlotStatus>>,
     /// Where the check asked for it.
     pub explanation: Option<Box<Explanation>>,
+    /// It was taken before, for an earlier check with the same `request_id`: nothing was charged for this one.
+    pub repeated: bool,
 }
 
 impl Decision {

@@ -1,4 +1,4 @@
-//! One limit of a tier: so many units in a window.
+//! One limit of a tier: so many units in a window, counted by one of four algorithms.
 
 use std::fmt;
 
@@ -6,7 +6,14 @@ use compact_str::CompactString;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::cost::LIMIT_MAX;
 use super::time::Period;
+
+/// The longest period of a limit: 366 days.
+pub const PERIOD_MAX_SECONDS: u64 = 366 * 86_400;
+
+/// The most `requests` of a sliding log, which remembers each of them.
+pub const LOG_MAX: u64 = 10_000;
 
 /// The name of a limit, unique within its tier: 1 to 64 of `a-z 0-9 _ -`. It stands in headers, so it needs no quoting there.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -35,6 +42,16 @@ impl LimitName {
         Self(CompactString::const_new("day"))
     }
 
+    /// What a check is denied by that finds no free request slot. No limit of a tier may bear the name.
+    pub fn concurrent_requests() -> Self {
+        Self(CompactString::const_new("concurrent_requests"))
+    }
+
+    /// What a check is denied by that finds no free WebSocket slot. No limit of a tier may bear the name.
+    pub fn concurrent_websockets() -> Self {
+        Self(CompactString::const_new("concurrent_websockets"))
+    }
+
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -53,58 +70,78 @@ impl<'de> Deserialize<'de> for LimitName {
     }
 }
 
-/// The calendar window of a fixed window limit, in UTC.
+/// The calendar window of a fixed window limit: in UTC, or where a reset schedule puts it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Window {
-    /// From the top of the hour.
+    /// From the top of the UTC hour.
     Hour,
-    /// From midnight.
+    /// From midnight UTC, or as `day` of the schedule says.
     Day,
-}
-
-impl Window {
-    pub const fn period(self) -> Period {
-        match self {
-            Window::Hour => Period::from_seconds(3600),
-            Window::Day => Period::from_seconds(86_400),
-        }
-    }
-
-    const fn name(self) -> &'static str {
-        match self {
-            Window::Hour => "hour",
-            Window::Day => "day",
-        }
-    }
+    /// From Monday, midnight UTC.
+    Week,
+    /// From the first, midnight UTC, or as `month` of the schedule says.
+    Month,
 }
 
 /// How a limit counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(tag = "algorithm", rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Algorithm {
-    /// See [`super::fixed_window`].
-    FixedWindow { window: Window },
+    /// See [`super::fixed_window`]. Windows of the calendar.
+    CalendarWindow(Window),
+    /// See [`super::fixed_window`]. Windows that begin at multiples of the period since 1970-01-01T00:00:00Z.
+    FixedWindow { period: Period },
+    /// See [`super::sliding_log`].
+    SlidingWindowLog { period: Period },
+    /// See [`super::sliding_counter`].
+    SlidingWindowCounter { period: Period },
+    /// See [`super::token_bucket`]. `burst` is what it holds when it is full, `None` being as much as `requests`.
+    TokenBucket { period: Period, burst: Option<u64> },
 }
 
-impl Algorithm {
-    /// The length of the window, as `w` in `RateLimit-Policy` shows it.
-    pub const fn period(self) -> Period {
-        match self {
-            Algorithm::FixedWindow { window } => window.period(),
-        }
-    }
-}
-
-/// So many units in a window. `requests` is 0 to 10^12; a limit that is not enforced counts and never denies.
+/// So many units in a window. A limit that is not enforced counts and never denies.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Written", into = "Written")]
 pub struct Limit {
     pub name: LimitName,
-    #[serde(flatten)]
     pub algorithm: Algorithm,
+    /// 0 to 10^12; of a sliding log, at most [`LOG_MAX`].
     pub requests: u64,
-    #[serde(default = "enforced", skip_serializing_if = "is_enforced")]
     pub enforce: bool,
+}
+
+/// Why a limit can't be as it is written: the field, and what is allowed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {message}")]
+pub struct InvalidLimit {
+    pub field: &'static str,
+    pub message: &'static str,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum WrittenAlgorithm {
+    FixedWindow,
+    SlidingWindowLog,
+    SlidingWindowCounter,
+    TokenBucket,
+}
+
+/// A limit as the API and the policy file write it.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    name: LimitName,
+    algorithm: WrittenAlgorithm,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    window: Option<Window>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    period_seconds: Option<u64>,
+    requests: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    burst: Option<u64>,
+    #[serde(default = "enforced", skip_serializing_if = "is_enforced")]
+    enforce: bool,
 }
 
 const fn enforced() -> bool {
@@ -117,11 +154,80 @@ const fn is_enforced(enforce: &bool) -> bool {
     *enforce
 }
 
+impl TryFrom<Written> for Limit {
+    type Error = InvalidLimit;
+
+    fn try_from(written: Written) -> Result<Self, InvalidLimit> {
+        let Written { name, algorithm, window, period_seconds, requests, burst, enforce } = written;
+        let invalid = |field, message| Err(InvalidLimit { field, message });
+        if name == LimitName::concurrent_requests() || name == LimitName::concurrent_websockets() {
+            return invalid("name", "is kept for the slots of leases");
+        }
+        if requests > LIMIT_MAX {
+            return invalid("requests", "must be a whole number from 0 to 1000000000000");
+        }
+        if period_seconds.is_some_and(|seconds| seconds == 0 || seconds > PERIOD_MAX_SECONDS) {
+            return invalid("period_seconds", "must be a whole number from 1 to 31622400");
+        }
+        if burst.is_some() && algorithm != WrittenAlgorithm::TokenBucket {
+            return invalid("burst", "belongs to a token_bucket");
+        }
+        if burst.is_some_and(|burst| burst == 0 || burst > LIMIT_MAX) {
+            return invalid("burst", "must be a whole number from 1 to 1000000000000");
+        }
+        if burst.is_some() && requests == 0 {
+            return invalid("burst", "a bucket that is never filled has none: leave it out, or set requests");
+        }
+        if algorithm == WrittenAlgorithm::SlidingWindowLog && requests > LOG_MAX {
+            return invalid("requests", "a sliding_window_log holds at most 10000: use a counter or a bucket");
+        }
+        let period = period_seconds.map(Period::from_seconds);
+        let algorithm = match (algorithm, window, period) {
+            (WrittenAlgorithm::FixedWindow, Some(window), None) => Algorithm::CalendarWindow(window),
+            (WrittenAlgorithm::FixedWindow, None, Some(period)) => Algorithm::FixedWindow { period },
+            (WrittenAlgorithm::FixedWindow, _, _) => {
+                return invalid("window", "a fixed_window has either window or period_seconds");
+            }
+            (_, Some(_), _) => return invalid("window", "belongs to a fixed_window"),
+            (_, None, None) => return invalid("period_seconds", "is required"),
+            (WrittenAlgorithm::SlidingWindowLog, None, Some(period)) => Algorithm::SlidingWindowLog { period },
+            (WrittenAlgorithm::SlidingWindowCounter, None, Some(period)) => Algorithm::SlidingWindowCounter { period },
+            (WrittenAlgorithm::TokenBucket, None, Some(period)) => Algorithm::TokenBucket { period, burst },
+        };
+        Ok(Self { name, algorithm, requests, enforce })
+    }
+}
+
+impl From<Limit> for Written {
+    fn from(limit: Limit) -> Self {
+        let (algorithm, window, period, burst) = match limit.algorithm {
+            Algorithm::CalendarWindow(window) => (WrittenAlgorithm::FixedWindow, Some(window), None, None),
+            Algorithm::FixedWindow { period } => (WrittenAlgorithm::FixedWindow, None, Some(period), None),
+            Algorithm::SlidingWindowLog { period } => (WrittenAlgorithm::SlidingWindowLog, None, Some(period), None),
+            Algorithm::SlidingWindowCounter { period } => {
+                (WrittenAlgorithm::SlidingWindowCounter, None, Some(period), None)
+            }
+            Algorithm::TokenBucket { period, burst } => (WrittenAlgorithm::TokenBucket, None, Some(period), burst),
+        };
+        let period_seconds = period.map(Period::ceil_seconds);
+        Written {
+            name: limit.name,
+            algorithm,
+            window,
+            period_seconds,
+            requests: limit.requests,
+            burst,
+            enforce: limit.enforce,
+        }
+    }
+}
+
 /// Which counter of a subject a limit uses: 52 bits, so that Lua holds it exactly.
 ///
 /// Made from the limit's name, algorithm and window, not from its tier or number: a user who changes tier keeps what they
 /// used, and a limit whose window changes starts anew.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct SlotId(u64);
 
 impl SlotId {
@@ -135,14 +241,83 @@ impl SlotId {
 }
 
 impl Limit {
-    pub fn fixed(name: LimitName, window: Window, requests: u64) -> Self {
-        Self { name, algorithm: Algorithm::FixedWindow { window }, requests, enforce: true }
+    /// An enforced limit of a calendar window.
+    pub const fn fixed(name: LimitName, window: Window, requests: u64) -> Self {
+        Self { name, algorithm: Algorithm::CalendarWindow(window), requests, enforce: true }
     }
 
     pub fn slot(&self) -> SlotId {
+        let name = &self.name;
         let text = match self.algorithm {
-            Algorithm::FixedWindow { window } => format!("{}|fixed_window|{}", self.name, window.name()),
+            Algorithm::CalendarWindow(Window::Hour) => format!("{name}|fixed_window|hour"),
+            Algorithm::CalendarWindow(Window::Day) => format!("{name}|fixed_window|day"),
+            Algorithm::CalendarWindow(Window::Week) => format!("{name}|fixed_window|week"),
+            Algorithm::CalendarWindow(Window::Month) => format!("{name}|fixed_window|month"),
+            Algorithm::FixedWindow { period } => format!("{name}|fixed_window|{}", period.ceil_seconds()),
+            Algorithm::SlidingWindowLog { period } => format!("{name}|sliding_window_log|{}", period.ceil_seconds()),
+            Algorithm::SlidingWindowCounter { period } => {
+                format!("{name}|sliding_window_counter|{}", period.ceil_seconds())
+            }
+            Algorithm::TokenBucket { period, .. } => format!("{name}|token_bucket|{}", period.ceil_seconds()),
         };
         SlotId(xxh3_64(text.as_bytes()) >> 12)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Limit, String> {
+        serde_json::from_str(text).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn what_is_written_is_read_and_written_again() {
+        for text in [
+            r#"{"name":"hour","algorithm":"fixed_window","window":"hour","requests":1000}"#,
+            r#"{"name":"minute","algorithm":"fixed_window","period_seconds":60,"requests":0}"#,
+            r#"{"name":"burst","algorithm":"sliding_window_log","period_seconds":10,"requests":50,"enforce":false}"#,
+            r#"{"name":"a","algorithm":"sliding_window_counter","period_seconds":1,"requests":1000000000000}"#,
+            r#"{"name":"b","algorithm":"token_bucket","period_seconds":60,"requests":1,"burst":7}"#,
+        ] {
+            assert_eq!(serde_json::to_string(&read(text).unwrap()).unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_by_its_field() {
+        for (fields, refusal) in [
+            (r#""algorithm":"fixed_window","requests":1"#, "window: a fixed_window has either"),
+            (
+                r#""algorithm":"fixed_window","window":"day","period_seconds":5,"requests":1"#,
+                "window: a fixed_window has",
+            ),
+            (r#""algorithm":"token_bucket","window":"day","requests":1"#, "window: belongs"),
+            (r#""algorithm":"token_bucket","requests":1"#, "period_seconds: is required"),
+            (r#""algorithm":"token_bucket","period_seconds":0,"requests":1"#, "period_seconds: must"),
+            (r#""algorithm":"token_bucket","period_seconds":1,"requests":1,"burst":0"#, "burst: must"),
+            (r#""algorithm":"token_bucket","period_seconds":1,"requests":0,"burst":1"#, "burst: a bucket"),
+            (r#""algorithm":"sliding_window_log","period_seconds":1,"requests":10001"#, "requests: a sliding"),
+            (r#""algorithm":"sliding_window_log","period_seconds":1,"requests":1,"burst":1"#, "burst: belongs"),
+            (r#""algorithm":"fixed_window","window":"day","requests":1000000000001"#, "requests: must"),
+        ] {
+            let refused = read(&format!(r#"{{"name":"x",{fields}}}"#)).unwrap_err();
+            assert!(refused.starts_with(refusal), "{refused}");
+        }
+        let kept = r#"{"name":"concurrent_requests","algorithm":"fixed_window","window":"day","requests":1}"#;
+        assert!(read(kept).unwrap_err().starts_with("name: is kept"));
+    }
+
+    #[test]
+    fn a_slot_is_known_by_name_algorithm_and_window_alone() {
+        let slot = |text: &str| read(text).unwrap().slot();
+        let bucket = slot(r#"{"name":"b","algorithm":"token_bucket","period_seconds":60,"requests":1}"#);
+        assert_eq!(
+            bucket,
+            slot(r#"{"name":"b","algorithm":"token_bucket","period_seconds":60,"requests":9,"burst":7}"#)
+        );
+        assert_ne!(bucket, slot(r#"{"name":"b","algorithm":"token_bucket","period_seconds":61,"requests":1}"#));
+        assert_ne!(bucket, slot(r#"{"name":"c","algorithm":"token_bucket","period_seconds":60,"requests":1}"#));
     }
 }

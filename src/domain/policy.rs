@@ -14,8 +14,8 @@ use super::time::Timestamp;
 #[derive(Debug, Clone)]
 pub struct Policy {
     tiers: BTreeMap<TierName, (Tier, Arc<Plan>)>,
-    free: Arc<Plan>,
-    anonymous: Arc<Plan>,
+    free: (Tier, Arc<Plan>),
+    anonymous: (Tier, Arc<Plan>),
     pub endpoint_costs: EndpointCosts,
 }
 
@@ -27,8 +27,8 @@ impl Policy {
     pub fn new(tiers: Vec<Tier>, endpoint_costs: EndpointCosts) -> Result<Self, MissingTier> {
         let tiers: BTreeMap<_, _> =
             tiers.into_iter().map(|tier| (tier.name.clone(), (tier.clone(), Arc::new(Plan::of_tier(&tier))))).collect();
-        let plan = |name: TierName| tiers.get(&name).map(|(_, plan)| Arc::clone(plan)).ok_or(MissingTier);
-        Ok(Self { free: plan(TierName::free())?, anonymous: plan(TierName::anonymous())?, endpoint_costs, tiers })
+        let known = |name: TierName| tiers.get(&name).cloned().ok_or(MissingTier);
+        Ok(Self { free: known(TierName::free())?, anonymous: known(TierName::anonymous())?, endpoint_costs, tiers })
     }
 
     pub fn tiers(&self) -> impl Iterator<Item = &Tier> {
@@ -54,14 +54,13 @@ impl Policy {
             Subject::Ip(_) => &self.anonymous,
         };
         let entry = account.and_then(|account| account.tier.as_ref());
-        let plan = [asked, entry, claimed]
-            .into_iter()
-            .flatten()
-            .find_map(|name| self.tiers.get(name))
-            .map_or(default, |(_, plan)| plan);
-        match account.and_then(|account| account.active_override(now)) {
-            Some(quota_override) => Arc::new(plan.with_override(quota_override)),
-            None => Arc::clone(plan),
+        let (tier, plan) =
+            [asked, entry, claimed].into_iter().flatten().find_map(|name| self.tiers.get(name)).unwrap_or(default);
+        let quota_override = account.and_then(|account| account.active_override(now));
+        let schedule = account.and_then(|account| account.reset_schedule.as_ref());
+        match (schedule, quota_override) {
+            (None, None) => Arc::clone(plan),
+            _ => Arc::new(Plan::new(tier, schedule, quota_override)),
         }
     }
 }

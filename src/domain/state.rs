@@ -1,7 +1,11 @@
-//! What is counted for one subject: a slot for each limit that it was ever charged by and that is not whole again.
+//! What is counted for one subject: a slot or a log for each limit that it was ever charged by and that is not whole
+//! again, and the concurrency slots that it holds.
+
+use std::collections::VecDeque;
 
 use smallvec::SmallVec;
 
+use super::lease::Lease;
 use super::limit::SlotId;
 use super::time::Timestamp;
 
@@ -16,10 +20,36 @@ pub struct Slot {
     pub c: u64,
 }
 
+/// The entries of a sliding log, oldest first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log {
+    pub id: SlotId,
+    /// From this instant on the log says nothing: it is as good as absent.
+    pub whole_at: Timestamp,
+    pub entries: VecDeque<Entry>,
+    /// How many more entries the first stands for, where only their sum is known.
+    pub folded: u64,
+}
+
+/// What was charged at an instant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entry {
+    pub at: Timestamp,
+    pub units: u64,
+}
+
 /// All counters of one subject. An absent slot is a limit with nothing charged.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SubjectState {
     slots: SmallVec<[Slot; 2]>,
+    /// Apart, since few subjects have any: it costs the others eight bytes.
+    more: Option<Box<More>>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct More {
+    logs: Vec<Log>,
+    leases: Vec<Lease>,
 }
 
 impl SubjectState {
@@ -27,33 +57,89 @@ impl SubjectState {
         &self.slots
     }
 
+    pub fn logs(&self) -> &[Log] {
+        self.more.as_ref().map(|more| more.logs.as_slice()).unwrap_or_default()
+    }
+
+    /// Those that have expired too.
+    pub fn leases(&self) -> &[Lease] {
+        self.more.as_ref().map(|more| more.leases.as_slice()).unwrap_or_default()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty() && self.more.is_none()
+    }
+
     /// The slot, where it still says something at `now`.
     pub fn live(&self, id: SlotId, now: Timestamp) -> Option<&Slot> {
         self.slots.iter().find(|slot| slot.id == id && now < slot.whole_at)
     }
 
-    /// Puts a slot in the place of the one with its id, and forgets slots that are whole again.
+    /// The log, where it still says something at `now`.
+    pub fn live_log(&self, id: SlotId, now: Timestamp) -> Option<&Log> {
+        self.logs().iter().find(|log| log.id == id && now < log.whole_at)
+    }
+
+    /// Puts a slot in the place of the one with its id, and forgets what is whole again.
     pub fn put(&mut self, slot: Slot, now: Timestamp) {
         self.slots.retain(|known| known.id != slot.id && now < known.whole_at);
         self.slots.push(slot);
+        self.tidy(|more| more.logs.retain(|log| now < log.whole_at));
     }
 
+    /// Puts a log in the place of whatever has its id, and forgets what is whole again.
+    pub fn put_log(&mut self, log: Log, now: Timestamp) {
+        self.slots.retain(|known| known.id != log.id && now < known.whole_at);
+        let logs = &mut self.more.get_or_insert_default().logs;
+        logs.retain(|known| known.id != log.id && now < known.whole_at);
+        logs.push(log);
+    }
+
+    /// Takes a log out, where it still says something at `now`.
+    pub fn take_log(&mut self, id: SlotId, now: Timestamp) -> Option<Log> {
+        let logs = &mut self.more.as_mut()?.logs;
+        let place = logs.iter().position(|log| log.id == id && now < log.whole_at)?;
+        Some(logs.swap_remove(place))
+    }
+
+    /// Changes the leases, expired or not.
+    pub fn change_leases<T>(&mut self, change: impl FnOnce(&mut Vec<Lease>) -> T) -> T {
+        let changed = change(&mut self.more.get_or_insert_default().leases);
+        self.tidy(|_| ());
+        changed
+    }
+
+    /// Forgets a limit's counter.
     pub fn remove(&mut self, id: SlotId) {
         self.slots.retain(|known| known.id != id);
+        self.tidy(|more| more.logs.retain(|log| log.id != id));
     }
 
+    /// Forgets all counters; leases stay.
     pub fn clear(&mut self) {
         self.slots.clear();
+        self.tidy(|more| more.logs.clear());
     }
 
-    /// When the last of the slots is whole again; `None` where nothing is counted.
+    /// When the last of the counters is whole again and the last lease has expired; `None` where there is nothing.
     pub fn whole_at(&self) -> Option<Timestamp> {
-        self.slots.iter().map(|slot| slot.whole_at).max()
+        let slots = self.slots.iter().map(|slot| slot.whole_at);
+        let logs = self.logs().iter().map(|log| log.whole_at);
+        slots.chain(logs).chain(self.leases().iter().map(|lease| lease.expires_at)).max()
+    }
+
+    fn tidy(&mut self, change: impl FnOnce(&mut More)) {
+        if let Some(more) = &mut self.more {
+            change(more);
+            if more.logs.is_empty() && more.leases.is_empty() {
+                self.more = None;
+            }
+        }
     }
 }
 
 impl FromIterator<Slot> for SubjectState {
     fn from_iter<I: IntoIterator<Item = Slot>>(slots: I) -> Self {
-        Self { slots: slots.into_iter().collect() }
+        Self { slots: slots.into_iter().collect(), more: None }
     }
 }

@@ -6,6 +6,7 @@ use compact_str::CompactString;
 use serde::{Deserialize, Serialize};
 
 use super::limit::{Limit, LimitName, Window};
+use super::schedule::ResetSchedule;
 
 /// 1 to 64 of `a-z 0-9 _ -`: tiers label metrics and headers.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -49,8 +50,15 @@ impl<'de> Deserialize<'de> for TierName {
     }
 }
 
+/// The most limits that a tier may have: every check is charged to all of them.
+pub const LIMITS_MAX: usize = 16;
+
+/// The most that may run at once: each is remembered by itself.
+pub const CONCURRENT_MAX: u64 = 1_000_000;
+
 /// A named plan.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Tier {
     pub name: TierName,
     pub limits: Vec<Limit>,
@@ -58,6 +66,17 @@ pub struct Tier {
     pub concurrent_requests: u64,
     /// How many WebSockets may be open at once.
     pub concurrent_websockets: u64,
+    /// Where the windows `day` and `month` begin; a user's own goes before it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reset_schedule: Option<ResetSchedule>,
+}
+
+/// Why a tier can't be as it is: the field, and what is allowed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {message}")]
+pub struct InvalidTier {
+    pub field: String,
+    pub message: &'static str,
 }
 
 impl Tier {
@@ -71,6 +90,28 @@ impl Tier {
             ],
             concurrent_requests: concurrent,
             concurrent_websockets: concurrent,
+            reset_schedule: None,
         }
+    }
+
+    /// What its limits can't say one by one: that their names differ, and that none of the numbers is too large.
+    pub fn check(&self) -> Result<(), InvalidTier> {
+        let invalid = |field: String, message| Err(InvalidTier { field, message });
+        if self.limits.len() > LIMITS_MAX {
+            return invalid("limits".to_owned(), "must be at most 16");
+        }
+        for (number, limit) in self.limits.iter().enumerate() {
+            if self.limits.iter().take(number).any(|known| known.name == limit.name) {
+                return invalid(format!("limits[{number}].name"), "another limit of the tier has this name");
+            }
+        }
+        for (field, count) in
+            [("concurrent_requests", self.concurrent_requests), ("concurrent_websockets", self.concurrent_websockets)]
+        {
+            if count > CONCURRENT_MAX {
+                return invalid(field.to_owned(), "must be a whole number from 0 to 1000000");
+            }
+        }
+        Ok(())
     }
 }

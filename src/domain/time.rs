@@ -10,7 +10,8 @@ const SECONDS_PER_HOUR: i64 = 3600;
 pub struct Timestamp(i64);
 
 /// A length of time in microseconds, never negative.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, serde::Serialize, serde::Deserialize)]
+#[serde(transparent)]
 pub struct Period(i64);
 
 impl Timestamp {
@@ -47,6 +48,10 @@ impl Timestamp {
 
     pub const fn saturating_add(self, period: Period) -> Timestamp {
         Timestamp(self.0.saturating_add(period.0))
+    }
+
+    pub const fn saturating_sub(self, period: Period) -> Timestamp {
+        Timestamp(self.0.saturating_sub(period.0))
     }
 
     /// The time from `self` to `later`; zero where `later` is not later.
@@ -98,14 +103,54 @@ impl Period {
         Self(seconds.saturating_mul(MICROS_PER_SECOND))
     }
 
+    /// A negative length is none.
+    pub const fn from_micros(micros: i64) -> Self {
+        Self(if micros > 0 { micros } else { 0 })
+    }
+
     pub const fn as_micros(self) -> i64 {
         self.0
+    }
+
+    /// The first multiple of this length since 1970 that is after `now`.
+    pub const fn next_multiple(self, now: Timestamp) -> Timestamp {
+        Timestamp(now.0.saturating_sub(self.into_of(now))).saturating_add(self)
+    }
+
+    /// The first multiple of this length since 1970 that is not before `instant`.
+    pub const fn next_multiple_from(self, instant: Timestamp) -> Timestamp {
+        match self.into_of(instant) {
+            0 => instant,
+            _ => self.next_multiple(instant),
+        }
+    }
+
+    /// How far an instant is past the last multiple of this length.
+    const fn into_of(self, instant: Timestamp) -> i64 {
+        match instant.0.checked_rem_euclid(self.0) {
+            Some(into) => into,
+            None => 0,
+        }
     }
 
     /// Whole seconds, rounded up.
     pub const fn ceil_seconds(self) -> u64 {
         (self.0 as u64).div_ceil(MICROS_PER_SECOND as u64)
     }
+}
+
+/// `count * part / whole`, rounded up; of nothing, nothing.
+pub fn mul_div_ceil(count: u64, part: Period, whole: Period) -> u64 {
+    let product = u128::from(count).saturating_mul(u128::from(part.0.unsigned_abs()));
+    let share = product.div_ceil(u128::from(whole.0.unsigned_abs().max(1)));
+    u64::try_from(share).unwrap_or(u64::MAX)
+}
+
+/// `period * part / whole`, rounded down; saturates at the largest length.
+pub fn mul_div(period: Period, part: u64, whole: u64) -> Period {
+    let product = u128::from(period.0.unsigned_abs()).saturating_mul(u128::from(part));
+    let share = product.checked_div(u128::from(whole)).unwrap_or(u128::MAX);
+    Period(i64::try_from(share).unwrap_or(i64::MAX))
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::body::Body;
 use super::error::Problem;
 use super::path::InPath;
-use super::{State, body, caller, quotas};
+use super::{State, body, caller, subject};
 use crate::domain::tier::TierName;
 
 const AUDIT_MAX: u32 = 1000;
@@ -29,7 +29,7 @@ struct AuditQuery {
 
 pub async fn user(state: Data<State>, request: HttpRequest, InPath(id): InPath) -> Result<HttpResponse, Problem> {
     caller::admin(&state, &request)?;
-    let account = state.books.account(&quotas::user_id(&id)?).await?;
+    let account = state.books.account(&subject::user_id(&id)?).await?;
     Ok(HttpResponse::Ok().json(user_json(account.user_id.as_str(), account.tier.as_ref())))
 }
 
@@ -40,7 +40,7 @@ pub async fn put_user(
     Body(bytes): Body,
 ) -> Result<HttpResponse, Problem> {
     let admin = caller::admin(&state, &request)?;
-    let user = quotas::user_id(&id)?;
+    let user = subject::user_id(&id)?;
     let entry: UserBody = body::parse(&request, &bytes)?;
     if entry.reset_schedule.is_some() {
         return Err(Problem::invalid("reset_schedule", "is not supported by this version"));

@@ -1,7 +1,11 @@
 //! How decisions, limits and overrides look in answers.
 
+use actix_web::HttpResponse;
+use actix_web::http::StatusCode;
+use actix_web::http::header::{CONTENT_TYPE, HeaderValue};
 use serde::Serialize;
 
+use super::headers;
 use crate::domain::account::QuotaOverride;
 use crate::domain::decision::{Decision, LimitStatus};
 use crate::domain::endpoint::EndpointCost;
@@ -17,10 +21,25 @@ pub struct DecisionView<'a> {
     limits: Vec<LimitView<'a>>,
     denied_by: Option<&'a str>,
     retry_after: Option<u64>,
-    lease_id: Option<()>,
+    lease_id: Option<String>,
     source: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     explanation: Option<ExplanationView<'a>>,
+}
+
+/// The problem details that stand before the decision in a 429.
+#[derive(Debug, Serialize)]
+struct DeniedView<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    title: &'static str,
+    status: u16,
+    detail: String,
+    error: &'static str,
+    #[serde(rename = "violated-policies")]
+    violated_policies: Vec<&'a str>,
+    #[serde(flatten)]
+    decision: DecisionView<'a>,
 }
 
 /// Why the limits are what they are.
@@ -53,9 +72,27 @@ pub struct OverrideView<'a> {
     reason: Option<&'a str>,
 }
 
+/// The 429 to a decision that denies.
+pub fn denied(decision: &Decision, enforcing: bool) -> HttpResponse {
+    let limit = decision.denied_by().map_or("", |denial| denial.limit.as_str());
+    let view = DeniedView {
+        kind: "https://iana.org/assignments/http-problem-types#quota-exceeded",
+        title: "Quota exceeded",
+        status: StatusCode::TOO_MANY_REQUESTS.as_u16(),
+        detail: format!("the limit `{limit}` of {} has no room for this", decision.subject),
+        error: "Rate limit exceeded",
+        violated_policies: decision.violations.iter().map(|violation| violation.limit.as_str()).collect(),
+        decision: DecisionView::new(decision),
+    };
+    let mut answer = HttpResponse::TooManyRequests();
+    answer.insert_header((CONTENT_TYPE, HeaderValue::from_static("application/problem+json")));
+    headers::put(&mut answer, decision, enforcing);
+    answer.body(serde_json::to_vec(&view).unwrap_or_default())
+}
+
 impl<'a> DecisionView<'a> {
-    /// `rule` is what an explanation says of the cost.
-    pub fn new(decision: &'a Decision, rule: Option<&'a EndpointCost>) -> Self {
+    pub fn new(decision: &'a Decision) -> Self {
+        let taken = decision.slots.as_ref().and_then(|slots| slots.taken.as_ref());
         Self {
             allowed: decision.is_allowed(),
             subject: decision.subject.to_string(),
@@ -64,11 +101,11 @@ impl<'a> DecisionView<'a> {
             limits: decision.limits.iter().map(LimitView::of).collect(),
             denied_by: decision.denied_by().map(|denial| denial.limit.as_str()),
             retry_after: decision.retry_after_seconds(),
-            lease_id: None,
+            lease_id: taken.map(|(id, _)| id.to_string()),
             source: decision.source.as_str(),
             explanation: decision.explanation.as_ref().map(|known| ExplanationView {
                 tier_from: known.tier_from.as_str(),
-                endpoint_rule: rule,
+                endpoint_rule: known.endpoint_rule.as_ref(),
                 quota_override: known.quota_override.as_ref().map(OverrideView::of),
             }),
         }

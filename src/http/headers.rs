@@ -6,7 +6,8 @@ use std::fmt::Write;
 use actix_web::HttpResponseBuilder;
 use actix_web::http::header::{HeaderName, HeaderValue, RETRY_AFTER};
 
-use crate::domain::decision::{Decision, LimitStatus};
+use crate::domain::decision::Decision;
+use crate::domain::time::Timestamp;
 
 const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
 const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
@@ -21,10 +22,10 @@ pub fn put(answer: &mut HttpResponseBuilder, decision: &Decision, enforcing: boo
     if !enforcing {
         answer.insert_header((MODE, HeaderValue::from_static("off")));
     }
-    if let Some(shown) = shown(decision) {
-        answer.insert_header((LIMIT, HeaderValue::from(shown.limit)));
-        answer.insert_header((REMAINING, HeaderValue::from(shown.remaining())));
-        answer.insert_header((RESET, HeaderValue::from(shown.reset_at.ceil_seconds())));
+    if let Some((limit, remaining, reset_at)) = shown(decision) {
+        answer.insert_header((LIMIT, HeaderValue::from(limit)));
+        answer.insert_header((REMAINING, HeaderValue::from(remaining)));
+        answer.insert_header((RESET, HeaderValue::from(reset_at.ceil_seconds())));
     }
     let (policy, current) = fields(decision);
     for (name, text) in [(RATELIMIT_POLICY, policy), (RATELIMIT, current)] {
@@ -42,13 +43,22 @@ pub fn put(answer: &mut HttpResponseBuilder, decision: &Decision, enforcing: boo
     }
 }
 
-/// The limit that denied, else the enforced one with the least remaining.
-fn shown(decision: &Decision) -> Option<&LimitStatus> {
+/// Of the limit that denied, else of the enforced one with the least remaining: how much it is, what remains, and when it is
+/// whole again. Slots that denied are whole again when one is free, as far as that can be told.
+fn shown(decision: &Decision) -> Option<(u64, u64, Timestamp)> {
     let enforced = decision.limits.iter().filter(|limit| limit.enforce);
-    match decision.denied_by() {
-        Some(denial) => decision.limits.iter().find(|limit| limit.name == denial.limit),
+    let limit = match decision.denied_by() {
+        Some(denial) => {
+            let limit = decision.limits.iter().find(|limit| limit.name == denial.limit);
+            if limit.is_none() {
+                let slots = decision.slots.as_ref()?;
+                return Some((slots.limit, 0, slots.free_at.unwrap_or(decision.decided_at)));
+            }
+            limit
+        }
         None => enforced.min_by_key(|limit| limit.remaining()),
-    }
+    };
+    limit.map(|limit| (limit.limit, limit.remaining(), limit.reset_at))
 }
 
 /// The values of `RateLimit-Policy` and `RateLimit`. A limit that denies nobody is a policy, and has nothing left to tell of.
@@ -73,11 +83,11 @@ fn fields(decision: &Decision) -> (String, String) {
 mod tests {
     use super::*;
     use crate::domain::cost::Cost;
-    use crate::domain::decision::{Source, Violation};
+    use crate::domain::decision::{LimitStatus, Source, Violation};
     use crate::domain::limit::LimitName;
     use crate::domain::subject::{Subject, UserId};
     use crate::domain::tier::TierName;
-    use crate::domain::time::{Period, Timestamp};
+    use crate::domain::time::Period;
     use actix_web::HttpResponse;
 
     fn decision(used_hour: u64, violations: Vec<Violation>) -> Decision {
@@ -100,7 +110,9 @@ mod tests {
             violations,
             source: Source::Memory,
             decided_at: Timestamp::from_micros(5_939_500_000),
+            slots: None,
             explanation: None,
+            repeated: false,
         }
     }
 

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::error::Problem;
 use super::path::InPath;
-use super::{State, body, caller, quotas};
+use super::{State, body, caller, quotas, subject};
 use crate::domain::report::{Granularity, HistoryItem};
 use crate::domain::subject::{Subject, UserId};
 use crate::domain::time::Timestamp;
@@ -30,7 +30,7 @@ pub async fn mine(state: Data<State>, request: HttpRequest) -> Result<HttpRespon
 
 pub async fn of_user(state: Data<State>, request: HttpRequest, InPath(id): InPath) -> Result<HttpResponse, Problem> {
     caller::admin(&state, &request)?;
-    show(&state, &request, quotas::user_id(&id)?).await
+    show(&state, &request, subject::user_id(&id)?).await
 }
 
 async fn show(state: &State, request: &HttpRequest, user: UserId) -> Result<HttpResponse, Problem> {

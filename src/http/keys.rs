@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::body::Body;
 use super::error::Problem;
 use super::path::InPath;
-use super::{State, body, caller, quotas};
+use super::{State, body, caller, subject};
 use crate::domain::credential::{ApiKeyRecord, KeyId, Role};
 use crate::domain::time::Timestamp;
 use crate::identity::api_key;
@@ -48,7 +48,7 @@ pub async fn create(state: Data<State>, request: HttpRequest, Body(bytes): Body)
         id: key.id,
         name: asked.name,
         role: asked.role,
-        user_id: asked.user_id.as_deref().map(quotas::user_id).transpose()?,
+        user_id: asked.user_id.as_deref().map(subject::user_id).transpose()?,
         secret_sha256: key.secret_sha256,
         created_at: now,
         expires_at: asked.expires_at,

@@ -5,10 +5,10 @@ use actix_web::{HttpRequest, HttpResponse};
 use serde::{Deserialize, Serialize};
 
 use super::body::Body;
-use super::check::parse_ip;
 use super::decision::{LimitView, OverrideView};
 use super::error::Problem;
 use super::path::InPath;
+use super::subject::{parse_ip, user_id};
 use super::{State, body, caller, headers};
 use crate::domain::account::QuotaOverride;
 use crate::domain::cost::LIMIT_MAX;
@@ -160,10 +160,6 @@ pub fn own_user(state: &State, request: &HttpRequest) -> Result<(UserId, Option<
     Ok((user, caller.claimed_tier().cloned()))
 }
 
-pub fn user_id(text: &str) -> Result<UserId, Problem> {
-    UserId::parse(text).map_err(|error| Problem::invalid("user_id", error.to_string()))
-}
-
 impl<'a> QuotaUsage<'a> {
     fn of(status: &'a Status) -> Self {
         let decision = &status.decision;
@@ -187,7 +183,7 @@ impl<'a> QuotaUsage<'a> {
             reset_at: hour.map(|limit| limit.reset_at).or_else(|| enforced().map(|limit| limit.reset_at).min()),
             quota_exceeded: enforced().any(|limit| limit.remaining() == 0),
             concurrent_requests_limit: status.plan.concurrent_requests,
-            concurrent_requests_used: 0,
+            concurrent_requests_used: decision.slots.as_ref().map_or(0, |slots| slots.held),
             quota_override: status.active_override.as_ref().map(OverrideView::of),
             limits: decision.limits.iter().map(LimitView::of).collect(),
         }

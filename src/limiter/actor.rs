@@ -1,6 +1,8 @@
 //! The shell around a shard: its message loop, its tick, and the round trips it waits for. What is decided stands in
 //! [`super::shard`].
 
+mod recovery;
+
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -9,8 +11,8 @@ use actix::prelude::*;
 use tokio::sync::mpsc;
 
 use super::LimiterError;
-use super::messages::{Checks, Forget, HandOver, Reset};
-use super::remote::{Missed, Round};
+use super::messages::{ChangeHeld, Checks, Forget, HandOver, Reset};
+use super::remote::Round;
 use super::shard::Shard;
 use crate::clock::{Clock, Stopwatch};
 use crate::counters::redis::{RedisCounters, RedisError};
@@ -22,12 +24,6 @@ use crate::persistence::messages::RecordUsage;
 
 /// How often usage is handed over, and how often Redis is asked whether it is back.
 const TICK: Duration = Duration::from_millis(100);
-
-/// After so many ticks without a check Redis is asked for a sign of life.
-const QUIET_TICKS: u32 = 10;
-
-/// A line that gives no sign of life for so long, and for the deadline where that is longer, is made anew.
-const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Longer than this no check waits for the database: its user is taken as one without an entry.
 const ACCOUNT_DEADLINE: Duration = Duration::from_millis(500);
@@ -117,7 +113,7 @@ impl ShardActor {
         let deadline = self.deadline;
         let trip = async move {
             let watch = Stopwatch::start();
-            let outcome = in_time(deadline, redis.decide(round.id, &round.subjects)).await;
+            let outcome = in_time(deadline, redis.decide(round.id, &round.subjects, round.around)).await;
             (round, outcome, watch.elapsed())
         };
         ctx.spawn(wrap_future(trip).map(|(round, outcome, elapsed), actor: &mut Self, ctx| {
@@ -138,102 +134,6 @@ impl ShardActor {
         }));
     }
 
-    /// While nothing is under way, asks Redis for a sign of life now and then: a line that is dead is not left to the next
-    /// check to find. While Redis is away, asks whether it is back.
-    fn probe(&mut self, ctx: &mut Context<Self>) {
-        let Some((remote, _)) = self.shard.remote() else { return };
-        if remote.wants_probe() {
-            let missed = remote.begin_recovery();
-            self.recover(missed, ctx);
-        } else if remote.is_idle() && !self.listening {
-            self.quiet_ticks = self.quiet_ticks.saturating_add(1);
-            if self.quiet_ticks >= QUIET_TICKS {
-                self.quiet_ticks = 0;
-                self.listen(ctx);
-            }
-        } else {
-            self.quiet_ticks = 0;
-        }
-    }
-
-    fn listen(&mut self, ctx: &mut Context<Self>) {
-        let Some(redis) = self.redis.clone() else { return };
-        self.listening = true;
-        let patience = self.deadline.max(PATIENCE);
-        let ask = async move { sign_of_life(&redis, patience).await };
-        ctx.spawn(wrap_future(ask).map(|answer, actor: &mut Self, ctx| {
-            actor.listening = false;
-            let now = actor.clock.now();
-            let Some((remote, ledger)) = actor.shard.remote() else { return };
-            match answer {
-                Ok(round_trip) => remote.answered(round_trip),
-                Err(error) if remote.is_idle() => remote.silent(&error, ledger, now),
-                Err(_) => {}
-            }
-            actor.pump(ctx);
-        }));
-    }
-
-    /// Looks up what came of the rounds whose answers were lost, and tells what is owed.
-    fn recover(&self, missed: Vec<Missed>, ctx: &mut Context<Self>) {
-        let Some(redis) = self.redis.clone() else { return };
-        let deadline = self.deadline;
-        let look_up = async move {
-            let round_trip = sign_of_life(&redis, deadline.max(PATIENCE)).await?;
-            if round_trip > deadline {
-                return Err(RedisError::Late(deadline));
-            }
-            let mut found = Vec::with_capacity(missed.len());
-            for (id, subjects) in &missed {
-                found.push(in_time(deadline, redis.missed(*id, subjects)).await?);
-            }
-            Ok((round_trip, found))
-        };
-        ctx.spawn(wrap_future(look_up).map(|found, actor: &mut Self, ctx| {
-            let now = actor.clock.now();
-            let Some((remote, ledger)) = actor.shard.remote() else { return };
-            match found {
-                Ok((round_trip, found)) => {
-                    remote.answered(round_trip);
-                    remote.found_missed(&found);
-                    actor.settle(ctx);
-                }
-                Err(error) => {
-                    remote.silent(&error, ledger, now);
-                    actor.pump(ctx);
-                }
-            }
-        }));
-    }
-
-    /// Tells Redis what is owed, until nothing is.
-    fn settle(&mut self, ctx: &mut Context<Self>) {
-        let now = self.clock.now();
-        let Some((remote, _)) = self.shard.remote() else { return };
-        let Some((id, owed)) = remote.take_debts(now) else {
-            remote.recovered();
-            self.pump(ctx);
-            return;
-        };
-        let Some(redis) = self.redis.clone() else { return };
-        let deadline = self.deadline;
-        let tell = async move { in_time(deadline, redis.add(id, &owed)).await };
-        ctx.spawn(wrap_future(tell).map(|told, actor: &mut Self, ctx| {
-            let now = actor.clock.now();
-            let Some((remote, ledger)) = actor.shard.remote() else { return };
-            match told {
-                Ok(()) => {
-                    remote.paid(ledger);
-                    actor.settle(ctx);
-                }
-                Err(error) => {
-                    remote.unpaid(&error, ledger, now);
-                    actor.pump(ctx);
-                }
-            }
-        }));
-    }
-
     fn hand_over(&mut self) {
         let gathered = self.shard.gather();
         if !gathered.usage.is_empty() || !gathered.counters.is_empty() {
@@ -245,15 +145,6 @@ impl ShardActor {
 /// The answer of Redis, or that it came too late.
 async fn in_time<T>(deadline: Duration, answer: impl Future<Output = Result<T, RedisError>>) -> Result<T, RedisError> {
     tokio::time::timeout(deadline, answer).await.unwrap_or(Err(RedisError::Late(deadline)))
-}
-
-/// How long a sign of life took. Without one the line is given up: it may be dead at this end alone.
-async fn sign_of_life(redis: &RedisCounters, patience: Duration) -> Result<Duration, RedisError> {
-    let answer = in_time(patience, redis.ping()).await;
-    if let Err(RedisError::Late(_)) = answer {
-        redis.replace_line();
-    }
-    answer
 }
 
 impl Actor for ShardActor {
@@ -276,6 +167,44 @@ impl Handler<Checks> for ShardActor {
             self.shard.take(job, now);
         }
         self.pump(ctx);
+    }
+}
+
+impl Handler<ChangeHeld> for ShardActor {
+    type Result = ();
+
+    fn handle(&mut self, message: ChangeHeld, ctx: &mut Self::Context) {
+        let ChangeHeld { id, change, reply, permit } = message;
+        let now = self.clock.now();
+        let with_redis = self.shard.remote().is_some_and(|(remote, _)| remote.keeps_leases());
+        let Some(redis) = self.redis.clone().filter(|_| with_redis) else {
+            reply.send(self.shard.change_lease(&id, change, now)).ok();
+            return;
+        };
+        let deadline = self.deadline;
+        let changes = vec![(id, change)];
+        let ask = async move {
+            let answer = in_time(deadline, redis.change_leases(&changes)).await;
+            (changes, answer)
+        };
+        ctx.spawn(wrap_future(ask).map(move |(changes, answer), actor: &mut Self, ctx| {
+            let now = actor.clock.now();
+            let Some((id, change)) = changes.into_iter().next() else { return };
+            let outcome = match answer {
+                Ok(answer) => Ok(actor.shard.lease_changed(&id, change, &answer)),
+                // What may have been done is done again here, and Redis told of it.
+                Err(error) => {
+                    if let Some((remote, ledger)) = actor.shard.remote() {
+                        remote.silent(&error, ledger, now);
+                    }
+                    actor.shard.change_lease(&id, change, now)
+                }
+            };
+            // The place is free before the caller can ask again.
+            drop(permit);
+            reply.send(outcome).ok();
+            actor.pump(ctx);
+        }));
     }
 }
 

@@ -6,10 +6,12 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 use smallvec::{SmallVec, smallvec};
 
-use super::Check;
+use super::check::Check;
 use super::messages::Job;
 use crate::domain::account::Account;
-use crate::domain::decision::{Decision, Explanation, LimitStatus, Source, TierOrigin, Violation};
+use crate::domain::concurrency::InUse;
+use crate::domain::decision::{Decision, Explanation, LimitStatus, SlotStatus, Source, TierOrigin, Violation};
+use crate::domain::lease::{LeaseAsk, LeaseId};
 use crate::domain::plan::Plan;
 use crate::domain::subject::Subject;
 use crate::domain::time::Timestamp;
@@ -26,15 +28,18 @@ pub struct Planned {
 }
 
 impl Planned {
-    /// The decision about this check; it is allowed where nothing is violated.
+    /// The decision about this check; it is allowed where nothing is violated. `slots` as they were found.
     pub fn decision(
         &self,
         limits: Vec<LimitStatus>,
         violations: Vec<Violation>,
+        slots: Option<(LeaseAsk, InUse)>,
         source: Source,
         decided_at: Timestamp,
     ) -> Decision {
         let Check { subject, cost, .. } = &self.job.check;
+        let allowed = violations.is_empty();
+        let slots = slots.map(|(ask, found)| slot_status(subject, &self.plan, ask, Some(found), allowed, decided_at));
         Decision {
             subject: subject.clone(),
             tier: self.plan.tier.clone(),
@@ -43,13 +48,15 @@ impl Planned {
             violations,
             source,
             decided_at,
+            slots: slots.map(Box::new),
             explanation: None,
+            repeated: false,
         }
     }
 
     /// Where the limits of the check come from.
     pub fn explanation(&self, decided_at: Timestamp) -> Explanation {
-        let Check { tier, claimed_tier, .. } = &self.job.check;
+        let Check { tier, claimed_tier, endpoint_rule, .. } = &self.job.check;
         let account = self.account.as_deref();
         let entry = account.and_then(|account| account.tier.as_ref());
         // A name that no tier bears was passed over, so the first that is the plan's is the one that was taken.
@@ -61,8 +68,31 @@ impl Planned {
         let taken = origins.into_iter().find(|(name, _)| *name == Some(&self.plan.tier));
         Explanation {
             tier_from: taken.map_or(TierOrigin::Default, |(_, origin)| origin),
+            endpoint_rule: endpoint_rule.clone(),
             quota_override: account.and_then(|account| account.active_override(decided_at).cloned()),
         }
+    }
+}
+
+/// The slots after the decision: with the one that was taken, where the check was allowed and wished for one.
+pub fn slot_status(
+    subject: &Subject,
+    plan: &Plan,
+    ask: LeaseAsk,
+    found: Option<InUse>,
+    allowed: bool,
+    now: Timestamp,
+) -> SlotStatus {
+    let taken = ask.taken().filter(|_| allowed).map(|(secret, lasts)| {
+        let id = LeaseId { kind: ask.kind, secret, subject: subject.clone() };
+        (id, now.saturating_add(lasts))
+    });
+    SlotStatus {
+        kind: ask.kind,
+        limit: plan.slots(ask.kind),
+        held: found.map_or(0, |found| found.held).saturating_add(u64::from(taken.is_some())),
+        free_at: found.and_then(|found| found.free_at),
+        taken,
     }
 }
 

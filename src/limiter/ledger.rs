@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::batch::Planned;
 use super::inbox::{Answered, Inbox};
+use super::memos::Memos;
 use super::messages::Reply;
 use super::usage::UsageBuffer;
 use super::{LimiterError, Status};
@@ -17,13 +18,15 @@ pub struct Ledger {
     counted: CheckCounters,
     /// Answers that go out together, by the thread that waits for them: as many lists as there are worker threads.
     outgoing: Vec<(Arc<Inbox>, Vec<Answered>)>,
+    pub memos: Memos,
     pub metrics: Arc<Metrics>,
 }
 
 impl Ledger {
-    pub fn new(metrics: Arc<Metrics>) -> Self {
+    /// `capacity` is how many checks with a `request_id` are remembered.
+    pub fn new(metrics: Arc<Metrics>, capacity: usize) -> Self {
         let (usage, counted) = (UsageBuffer::default(), CheckCounters::default());
-        Self { usage, counted, outgoing: Vec::new(), metrics }
+        Self { usage, counted, outgoing: Vec::new(), memos: Memos::new(capacity), metrics }
     }
 
     /// Sends what [`Ledger::answer`] has put by.
@@ -33,16 +36,20 @@ impl Ledger {
         }
     }
 
-    /// Counts the decision, and puts the answer by for its caller. A dry run is counted nowhere.
+    /// Counts the decision, and puts the answer by for its caller. A dry run is counted nowhere, and a repeat not again.
     pub fn answer(&mut self, planned: Planned, mut decision: Decision) {
-        if planned.job.check.explain {
+        let check = &planned.job.check;
+        if check.explain && !decision.repeated {
             decision.explanation = Some(Box::new(planned.explanation(decision.decided_at)));
         }
-        let Planned { job, plan, account } = planned;
-        if !job.check.dry_run {
-            self.usage.record(&job.check, &decision);
+        if !check.dry_run && !decision.repeated {
+            self.usage.record(check, &decision);
             self.counted.count(&self.metrics, &decision);
+            if let Some(request_id) = check.request_id.as_ref().filter(|_| decision.is_allowed()) {
+                self.memos.remember(request_id, &decision);
+            }
         }
+        let Planned { job, plan, account } = planned;
         // The place is free before the caller can ask again.
         drop(job.permit);
         // Where the caller has left there is nobody to tell; what was charged stays charged.

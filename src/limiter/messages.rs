@@ -7,10 +7,13 @@ use actix::Message;
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
+use super::check::Check;
 use super::inbox::{Inbox, Outcome};
-use super::{Check, LimiterError, Status};
+use super::{LimiterError, Status};
+use crate::domain::lease::{ChangeLease, LeaseId};
 use crate::domain::limit::SlotId;
 use crate::domain::subject::{Subject, UserId};
+use crate::domain::time::Timestamp;
 
 /// A place in a shard's queue, given back when it is dropped.
 ///
@@ -65,6 +68,17 @@ impl Job {
 #[rtype(result = "()")]
 pub struct Checks {
     pub jobs: SmallVec<[Job; 1]>,
+}
+
+/// Change a lease, and say when it ends then: `None` where it is not held.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct ChangeHeld {
+    pub id: LeaseId,
+    pub change: ChangeLease,
+    pub reply: oneshot::Sender<Result<Option<Timestamp>, LimiterError>>,
+    /// Its place in the queue.
+    pub permit: Permit,
 }
 
 /// Set the subject's slots to nothing used; `None` is all of them.

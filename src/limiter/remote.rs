@@ -2,22 +2,32 @@
 //!
 //! A plain struct, like the shard that owns it: [`super::actor`] carries the round trips.
 
+mod recovery;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::LimiterError;
 use super::batch::{Batch, Group, Planned};
+use super::debts::{Debts, Owed, forget_owed};
 use super::denials::Denials;
-use super::fallback::{Debts, Owed, forget_owed};
+use super::handing_out;
+use super::lease_debts::LeaseDebts;
 use super::ledger::Ledger;
+use super::local;
+use super::memos::Memo;
 use super::redis_state::RedisState;
 use crate::config::{FallbackMode, LimiterSettings};
-use crate::counters::redis::{Ask, AskMode, BatchId, BatchOutcome, RedisError, SubjectBatch, SubjectOutcome, Verdict};
+use crate::counters::redis::{
+    Ask, AskIdentity, AskMode, BatchId, BatchOutcome, RedisError, SubjectBatch, SubjectOutcome,
+};
 use crate::counters::table::CounterTable;
+use crate::domain::concurrency::InUse;
 use crate::domain::cost::Cost;
-use crate::domain::decide;
-use crate::domain::decision::Source;
+use crate::domain::decision::{Source, Violation};
+use crate::domain::lease::{ChangeLease, LeaseAsk};
 use crate::domain::limit::SlotId;
+use crate::domain::plan::part_of;
 use crate::domain::state::SubjectState;
 use crate::domain::subject::{Subject, UserId};
 use crate::domain::time::Timestamp;
@@ -25,14 +35,13 @@ use crate::domain::time::Timestamp;
 /// Rounds under way at once: one that Redis works on, and one on the wire.
 const ROUNDS_IN_FLIGHT: usize = 2;
 
-/// Subjects that Redis is told of in one call: the script blocks it while it runs.
-const SUBJECTS_A_DEBT: usize = 256;
-
 /// A round trip, ready to be sent.
 #[derive(Debug)]
 pub struct Round {
     pub id: BatchId,
     pub subjects: Vec<SubjectBatch>,
+    /// About Redis' time when it was sent.
+    pub around: Timestamp,
     groups: Vec<Group>,
     sent_at: Timestamp,
 }
@@ -59,6 +68,7 @@ pub struct Remote {
     batch: Batch,
     denials: Denials,
     debts: Debts,
+    lease_debts: LeaseDebts,
     /// What Redis may or may not have been told. It is told again under the same id, which adds nothing twice.
     telling: Option<(BatchId, Arc<Owed>)>,
     phase: Phase,
@@ -83,6 +93,7 @@ impl Remote {
             batch: Batch::default(),
             denials: Denials::new(capacity),
             debts: Debts::new(capacity),
+            lease_debts: LeaseDebts::new(capacity),
             telling: None,
             phase: Phase::Normal,
             in_flight: 0,
@@ -100,7 +111,9 @@ impl Remote {
     pub fn take(&mut self, planned: Planned, ledger: &mut Ledger, now: Timestamp) {
         let redis_now = self.redis_time(now);
         let check = &planned.job.check;
-        let denial = (self.enforcing && check.cost != Cost::ZERO)
+        // A slot may be given back at any time, and an earlier check with the same id may have been allowed.
+        let provable = check.cost != Cost::ZERO && check.lease.is_none() && check.request_id.is_none();
+        let denial = (self.enforcing && provable)
             .then(|| self.denials.find(&check.subject, &planned.plan, check.cost, redis_now))
             .flatten();
         match (denial, self.phase) {
@@ -119,9 +132,17 @@ impl Remote {
         self.in_flight = self.in_flight.saturating_add(1);
         let id = self.next_id;
         self.next_id = id.next();
+        let around = self.redis_time(now);
         let ask = |planned: &Planned| Ask {
             plan: Arc::clone(&planned.plan),
             cost: planned.job.check.cost,
+            lease: planned.job.check.lease_ask(),
+            identity: planned
+                .job
+                .check
+                .request_id
+                .as_ref()
+                .map(|id| AskIdentity { request_id: id.as_str().to_owned(), memo: Memo::of(planned, around) }),
             mode: match (planned.job.check.dry_run, self.enforcing) {
                 (true, _) => AskMode::Peek,
                 (false, true) => AskMode::Charge,
@@ -132,7 +153,7 @@ impl Remote {
             .iter()
             .map(|group| SubjectBatch { subject: group.subject.clone(), asks: group.checks.iter().map(ask).collect() })
             .collect();
-        Some(Round { id, subjects, groups, sent_at: now })
+        Some(Round { id, subjects, around, groups, sent_at: now })
     }
 
     /// Takes in what came of a round. Without an answer its checks, and all that wait, are decided here.
@@ -188,75 +209,6 @@ impl Remote {
         self.lose(error, Vec::new(), ledger, now);
     }
 
-    /// Whether Redis should be asked if it is back: every round that was under way has landed, one way or the other.
-    pub fn wants_probe(&self) -> bool {
-        self.phase == Phase::Away && self.in_flight == 0
-    }
-
-    /// Redis is asked: the rounds to look up before it is told what is owed.
-    pub fn begin_recovery(&mut self) -> Vec<Missed> {
-        self.phase = Phase::Recovering;
-        self.missed.clone()
-    }
-
-    /// What came of the lost rounds, in the order of [`Remote::begin_recovery`]: what they charged is not owed.
-    pub fn found_missed(&mut self, found: &[Option<Vec<Verdict>>]) {
-        for ((_, subjects), verdicts) in std::mem::take(&mut self.missed).iter().zip(found) {
-            let asks = subjects.iter().flat_map(|batch| batch.asks.iter().map(|ask| (&batch.subject, ask)));
-            for ((subject, ask), verdict) in asks.zip(verdicts.iter().flatten()) {
-                if *verdict == Verdict::Charged {
-                    for limit in &ask.plan.limits {
-                        self.debts.forgive(subject, limit.slot, ask.cost.units());
-                    }
-                }
-            }
-        }
-    }
-
-    /// What Redis has to be told next, where anything is owed. With the last of it, checks begin to wait for it.
-    pub fn take_debts(&mut self, now: Timestamp) -> Option<(BatchId, Arc<Owed>)> {
-        if !matches!(self.phase, Phase::Recovering | Phase::Settling) {
-            return None;
-        }
-        if self.telling.is_none() {
-            let owed = self.debts.take(SUBJECTS_A_DEBT, self.redis_time(now));
-            if !owed.is_empty() {
-                let id = self.next_id;
-                self.next_id = id.next();
-                self.telling = Some((id, Arc::new(owed)));
-            }
-        }
-        if self.debts.is_empty() {
-            self.phase = Phase::Settling;
-        }
-        self.telling.clone()
-    }
-
-    /// Redis was told.
-    pub fn paid(&mut self, ledger: &Ledger) {
-        let Some((_, owed)) = self.telling.take() else { return };
-        let units = owed.iter().filter_map(|(_, slots)| slots.iter().map(|slot| slot.units).max()).sum();
-        ledger.metrics.reconciled_units.inc_by(units);
-    }
-
-    /// Redis could not be told, or did not say that it was.
-    pub fn unpaid(&mut self, error: &RedisError, ledger: &mut Ledger, now: Timestamp) {
-        if !error.may_have_been_applied()
-            && let Some((_, owed)) = self.telling.take()
-        {
-            self.debts.restore(&owed);
-        }
-        self.lose(error, Vec::new(), ledger, now);
-    }
-
-    /// Everything is told: Redis decides again, first the checks that waited.
-    pub fn recovered(&mut self) {
-        if self.phase == Phase::Settling {
-            self.phase = Phase::Normal;
-            self.state.shard_recovered();
-        }
-    }
-
     pub fn forget_denials(&self, users: Option<&[UserId]>) {
         match users {
             Some(users) => users.iter().for_each(|user| self.denials.forget(&Subject::User(user.clone()))),
@@ -278,28 +230,22 @@ impl Remote {
         Timestamp::from_micros(now.as_micros().saturating_add(self.clock_ahead_micros))
     }
 
-    /// Tells each check of a subject what Redis decided. The limits as each check saw them are worked out by the same rule.
+    /// Tells each check of a subject what Redis decided.
     fn hand_out(&mut self, group: Group, outcome: SubjectOutcome, now: Timestamp, ledger: &mut Ledger) {
-        let SubjectOutcome::Decided { before: mut state, verdicts } = outcome else {
+        let SubjectOutcome::Decided { before: mut state, told } = outcome else {
             group.checks.into_iter().for_each(|planned| ledger.refuse(planned, LimiterError::CountersUnreadable));
             return;
         };
-        for (planned, verdict) in group.checks.into_iter().zip(verdicts) {
-            let check = &planned.job.check;
-            let violations = match verdict {
-                Verdict::Denied => decide::violations(&state, &planned.plan, check.cost, now),
-                Verdict::Allowed | Verdict::Charged => Vec::new(),
+        if let Some(known) = self.warm.own(&group.subject) {
+            handing_out::keep_leases(&mut state, known, now);
+        }
+        for (planned, told) in group.checks.into_iter().zip(told) {
+            let Some(decision) = handing_out::decision(&planned, told, &mut state, now) else {
+                ledger.refuse(planned, LimiterError::CountersUnreadable);
+                continue;
             };
-            let limits = if verdict == Verdict::Allowed && check.dry_run {
-                decide::statuses_as_if(&state, &planned.plan, check.cost, now)
-            } else {
-                if verdict == Verdict::Charged {
-                    decide::charge(&mut state, &planned.plan, check.cost, now);
-                }
-                decide::statuses(&state, &planned.plan, now)
-            };
-            let decision = planned.decision(limits, violations, Source::Redis, now);
-            if !decision.is_allowed() {
+            let by_slots = |violation: &Violation| planned.plan.limit(&violation.limit).is_none();
+            if !decision.is_allowed() && !decision.violations.iter().any(by_slots) {
                 self.denials.prove(&decision, &planned.plan);
             }
             ledger.answer(planned, decision);
@@ -312,38 +258,49 @@ impl Remote {
     /// The fallback: by the last state seen, within this instance's share, remembered as owed.
     fn decide_alone(&mut self, planned: Planned, ledger: &mut Ledger, local_now: Timestamp) {
         let now = self.redis_time(local_now);
-        let Planned { job, plan, .. } = &planned;
-        let (subject, cost) = (&job.check.subject, job.check.cost);
-        let nothing = SubjectState::default();
-        let known = self.warm.get(subject, &plan.tier).unwrap_or(&nothing);
-        let violations = match self.fallback {
-            FallbackMode::Deny if self.enforcing => {
-                return ledger.refuse(planned, LimiterError::CountersUnavailable);
+        if self.fallback == FallbackMode::Deny && self.enforcing {
+            return ledger.refuse(planned, LimiterError::CountersUnavailable);
+        }
+        let check = &planned.job.check;
+        let enforcing = self.fallback == FallbackMode::Memory && self.enforcing;
+        let (debts, share, has_room) = (&self.debts, self.share, self.lease_debts.has_room());
+        let judge = |state: &SubjectState, slots: Option<(LeaseAsk, InUse)>| {
+            let mut violations = Vec::new();
+            if enforcing {
+                violations = local::violations(&planned, state, own_part(&planned, slots, share, has_room), now);
             }
-            FallbackMode::Memory if self.enforcing => {
-                let mut violations = decide::violations(known, plan, cost, now);
-                if violations.is_empty() {
-                    violations = self.debts.share_violations(subject, plan, cost, self.share, now);
-                }
-                violations
+            if enforcing && violations.is_empty() {
+                violations = debts.share_violations(&check.subject, &planned.plan, check.cost, share, now);
             }
-            _ => Vec::new(),
+            violations
         };
-        let limits = if !violations.is_empty() {
-            decide::statuses(known, plan, now)
-        } else if job.check.dry_run {
-            decide::statuses_as_if(known, plan, cost, now)
-        } else if cost == Cost::ZERO {
-            decide::statuses(known, plan, now)
-        } else {
-            let state = self.warm.charge_to(subject, &plan.tier, now);
-            decide::charge(state, plan, cost, now);
-            self.debts.record(subject, plan, state, cost, now);
-            decide::statuses(state, plan, now)
-        };
-        let decision = planned.decision(limits, violations, Source::Fallback, now);
+        let decision = local::decide(&mut self.warm, &planned, Source::Fallback, now, judge);
+        if decision.is_allowed() && !check.dry_run {
+            self.debts.record(&check.subject, &planned.plan, check.cost, now);
+            if let Some((id, until)) = decision.slots.as_ref().and_then(|slots| slots.taken.clone()) {
+                self.lease_debts.record(id, ChangeLease::Hold(until));
+            }
+        }
         ledger.answer(planned, decision);
     }
+}
+
+/// The slots as this instance may give them: its part of them, and none where it could not be remembered.
+fn own_part(
+    planned: &Planned,
+    slots: Option<(LeaseAsk, InUse)>,
+    share: f64,
+    has_room: bool,
+) -> Option<(LeaseAsk, InUse)> {
+    let (ask, in_use) = slots?;
+    let limit = planned.plan.slots(ask.kind);
+    let spent = in_use.held >= part_of(limit, share) || !has_room;
+    Some(if spent { (ask, InUse { held: in_use.held.max(limit), ..in_use }) } else { (ask, in_use) })
+}
+
+/// Whether a lease of this secret is held.
+fn holds(state: &SubjectState, secret: u128) -> bool {
+    state.leases().iter().any(|lease| lease.secret == secret)
 }
 
 impl Drop for Remote {

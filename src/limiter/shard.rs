@@ -6,15 +6,18 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
+use super::LimiterError;
 use super::batch::Planned;
 use super::ledger::Ledger;
+use super::local;
 use super::messages::Job;
 use super::profiles::{Known, Profiles};
 use super::remote::Remote;
+use crate::counters::redis::LeaseAnswer;
 use crate::counters::table::CounterTable;
 use crate::domain::account::Account;
-use crate::domain::decide;
-use crate::domain::decision::{Decision, Source};
+use crate::domain::decision::Source;
+use crate::domain::lease::{ChangeLease, LeaseId};
 use crate::domain::limit::SlotId;
 use crate::domain::policy::Policy;
 use crate::domain::state::SubjectState;
@@ -57,7 +60,7 @@ impl Shard {
         metrics: Arc<Metrics>,
         enforcing: bool,
     ) -> Self {
-        let ledger = Ledger::new(metrics);
+        let ledger = Ledger::new(metrics, profile_capacity);
         Self { profiles: Profiles::new(profile_capacity), policy, counters, ledger, enforcing }
     }
 
@@ -111,7 +114,7 @@ impl Shard {
             Counters::Embedded(table) => subjects
                 .into_iter()
                 .map(|subject| {
-                    let state = table.own(&subject).filter(|state| !state.slots().is_empty()).cloned();
+                    let state = table.own(&subject).filter(|state| !state.is_empty()).cloned();
                     (subject, state)
                 })
                 .collect(),
@@ -138,6 +141,35 @@ impl Shard {
         }
     }
 
+    /// Changes a lease by what is known in this process: when it ends then, `None` where it is not held.
+    ///
+    /// # Errors
+    /// While Redis is away, [`LimiterError::CountersUnavailable`] for a lease that another instance may have granted.
+    pub fn change_lease(
+        &mut self,
+        id: &LeaseId,
+        change: ChangeLease,
+        now: Timestamp,
+    ) -> Result<Option<Timestamp>, LimiterError> {
+        match &mut self.counters {
+            Counters::Embedded(table) => {
+                let ends = table.change_lease(id, change, now);
+                if ends.is_some() {
+                    self.ledger.usage.touch(id.subject.clone());
+                }
+                Ok(ends)
+            }
+            Counters::Redis(remote) => {
+                remote.change_lease(id, change, now).map(Some).ok_or(LimiterError::CountersUnavailable)
+            }
+        }
+    }
+
+    /// Redis has changed a lease: when it ends now, `None` where it is not held.
+    pub fn lease_changed(&mut self, id: &LeaseId, change: ChangeLease, answer: &LeaseAnswer) -> Option<Timestamp> {
+        self.remote().and_then(|(remote, _)| remote.lease_changed(id, change, answer))
+    }
+
     fn decide(&mut self, job: Job, account: Option<Arc<Account>>, now: Timestamp) {
         let check = &job.check;
         let plan = self.policy.load().plan_for(
@@ -148,33 +180,19 @@ impl Shard {
             now,
         );
         let planned = Planned { job, plan, account };
-        match &mut self.counters {
-            Counters::Embedded(table) => {
-                let decision = decide_in(table, &planned, self.enforcing, now);
+        let check = &planned.job.check;
+        let known = check.request_id.as_ref().and_then(|id| self.ledger.memos.find(&check.subject, id, now));
+        match (known, &mut self.counters) {
+            (Some(decision), _) => self.ledger.answer(planned, decision),
+            (None, Counters::Embedded(table)) => {
+                let enforcing = self.enforcing;
+                let judge = |state: &SubjectState, slots| {
+                    if enforcing { local::violations(&planned, state, slots, now) } else { Vec::new() }
+                };
+                let decision = local::decide(table, &planned, Source::Memory, now, judge);
                 self.ledger.answer(planned, decision);
             }
-            Counters::Redis(remote) => remote.take(planned, &mut self.ledger, now),
+            (None, Counters::Redis(remote)) => remote.take(planned, &mut self.ledger, now),
         }
     }
-}
-
-/// Decides by the embedded counters: the rule of [`decide`], with the table's state.
-fn decide_in(table: &mut CounterTable, planned: &Planned, enforcing: bool, now: Timestamp) -> Decision {
-    let Planned { job, plan, .. } = planned;
-    let check = &job.check;
-    let nothing = SubjectState::default();
-    let state = table.get(&check.subject, &plan.tier).unwrap_or(&nothing);
-    let violations = if enforcing { decide::violations(state, plan, check.cost, now) } else { Vec::new() };
-    let limits = if !violations.is_empty() {
-        decide::statuses(state, plan, now)
-    } else if check.dry_run {
-        decide::statuses_as_if(state, plan, check.cost, now)
-    } else if check.cost.units() == 0 {
-        decide::statuses(state, plan, now)
-    } else {
-        let state = table.charge_to(&check.subject, &plan.tier, now);
-        decide::charge(state, plan, check.cost, now);
-        decide::statuses(state, plan, now)
-    };
-    planned.decision(limits, violations, Source::Memory, now)
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use foldhash::quality::RandomState;
 
-use super::Check;
+use super::check::Check;
 use crate::domain::decision::Decision;
 use crate::domain::subject::Subject;
 use crate::domain::usage::{Usage, UsageKey};
@@ -15,15 +15,20 @@ const ROWS_BOUND: usize = 4096;
 #[derive(Debug, Default)]
 pub struct UsageBuffer {
     rows: HashMap<UsageKey, Usage, RandomState>,
-    /// Subjects whose counters changed without usage: those that were reset.
+    /// Subjects whose state changed without usage: those that were reset, or whose leases changed.
     touched: Vec<Subject>,
 }
 
 impl UsageBuffer {
-    /// Counts a decision in the hour in which it was taken. A check that was allowed and cost nothing counts its items.
+    /// Counts a decision in the hour in which it was taken. A check that was allowed and cost nothing counts its items; one
+    /// that is no request is no usage.
     pub fn record(&mut self, check: &Check, decision: &Decision) {
+        if decision.slots.as_ref().is_some_and(|slots| slots.taken.is_some()) {
+            self.touch(check.subject.clone());
+        }
+        let Some(items) = check.items else { return };
         let usage = if decision.is_allowed() {
-            Usage { requests: check.items.count(), cost: check.cost.units(), denied: 0 }
+            Usage { requests: items.count(), cost: check.cost.units(), denied: 0 }
         } else {
             Usage { requests: 0, cost: 0, denied: 1 }
         };

@@ -215,6 +215,7 @@ async fn answers_are_what_the_document_says() {
     let mut tour = Tour { document: Document::read(), quotad, seen: BTreeSet::new() };
 
     checks(&mut tour).await;
+    leases(&mut tour).await;
     quotas(&mut tour).await;
     administration(&mut tour).await;
     operating(&mut tour).await;
@@ -238,6 +239,7 @@ async fn answers_with_redis_are_what_the_document_says() {
     let quotad = Start::new().redis(&redis).start().await;
     let mut tour = Tour { document: Document::read(), quotad, seen: BTreeSet::new() };
     checks(&mut tour).await;
+    leases(&mut tour).await;
     operating(&mut tour).await;
 }
 
@@ -256,6 +258,23 @@ async fn checks(tour: &mut Tour) {
     tour.send(&operation, batch, bad, ("x-api-key", ADMIN_KEY), 200).await;
     tour.ask(Method::POST, one, one, Some(json!({"user_id": "43", "items": 100})), 200).await;
     tour.ask(Method::POST, one, one, Some(json!({"user_id": "43"})), 429).await;
+}
+
+async fn leases(tour: &mut Tour) {
+    let (take, held, check) = ("/api/v2/leases", "/api/v2/leases/{lease_id}", "/api/v2/check");
+    let wish = |ttl: u32| json!({"ip": "192.0.2.7", "kind": "request", "ttl_seconds": ttl});
+    let taken = tour.ask(Method::POST, take, take, Some(wish(60)), 201).await;
+    let path = filled(held, taken.json["lease_id"].as_str().expect("an id"));
+    tour.ask(Method::POST, take, take, Some(wish(0)), 422).await;
+    let with_slot = json!({"ip": "192.0.2.7", "lease": "request", "request_id": "one", "endpoint": "/ws"});
+    tour.ask(Method::POST, check, check, Some(with_slot), 200).await;
+    tour.ask(Method::POST, take, take, Some(wish(60)), 429).await;
+    tour.ask(Method::POST, check, check, Some(json!({"ip": "192.0.2.7", "lease": "request"})), 429).await;
+    tour.ask(Method::PUT, held, &path, Some(json!({"ttl_seconds": 90})), 200).await;
+    tour.ask(Method::PUT, held, &path, Some(json!({"ttl_seconds": 86_401})), 422).await;
+    tour.ask(Method::DELETE, held, &path, None, 204).await;
+    tour.ask(Method::DELETE, held, &path, None, 404).await;
+    tour.ask(Method::PUT, held, &path, Some(json!({"ttl_seconds": 90})), 404).await;
 }
 
 async fn quotas(tour: &mut Tour) {

@@ -1,106 +1,115 @@
--- Decides a batch of checks: many subjects, each with several checks in order, each check all-or-nothing over its limits.
--- The same rule as src/domain/decide.rs and src/domain/fixed_window.rs, by the time of this server.
+-- Decides a batch of checks: many subjects, each with several checks in order, each check all-or-nothing over its limits and
+-- its concurrency slot. The same rule as src/domain/decide.rs, by the time of this server.
 --
 -- KEYS[1]    the marker: which batch was decided last, and what came of it, so that a lost answer can be learnt later
--- KEYS[2..]  a subject's counters each, no subject twice
+-- KEYS[2..]  a subject's counters each, no subject twice; then for each subject: the logs beside its counters, then for
+--            each check with a lease the set of leases, and for each with an identity the place where it is remembered
 -- ARGV[1]    MessagePack, one flat array of numbers:
---              the sequence number of the batch; plans, then for each plan: limits, then for each limit:
---                slot id, requests, period, anchor
---              then for each subject: checks, then for each check: plan (from 1), cost, mode
---            requests is 2^62 where the limit is not enforced. Windows begin at anchor plus multiples of period, in
---            microseconds. mode: 0 charge, 1 only look, 2 charge whether there is room or not
+--              the sequence number of the batch; subjects; plans, then for each plan: limits, then for each limit 7 numbers:
+--                kind, slot id, requests (2^62 where the limit is not enforced), then for a
+--                  fixed window:     period, begin of any window
+--                  sliding log:      period, most entries
+--                  sliding counter:  period
+--                  token bucket:     period, tokens gained in it, tokens in a full one, time to fill it
+--                  calendar window:  four ends of windows, one after another
+--              then for each subject: checks, logs, then for each log: slot id, period; then for each check: plan (from 1),
+--                cost, mode (0 charge, 1 only look, 2 charge whether there is room or not; with 4 a lease is taken, with 8
+--                it is looked whether one is free, with 12 they are counted; with 16 the check has an identity), and with
+--                a lease: slots there are, how long it lasts
+--            Lengths and instants are microseconds.
+-- ARGV[2..]  for each check in order: the secret where it takes a lease; what to remember where it has an identity
 -- answer     the time (7 bytes, microseconds); for all checks a byte each: '0' denied, '1' allowed and nothing charged,
---            '2' charged; then each subject's value as it was read, or \0 (there was none), or \255 (foreign, and now
---            deleted; none of its checks was decided). Or 'W' alone: the batch was withdrawn or had run, and nothing was done.
+--            '2' charged, '3' decided before; then each subject's value as it was read, logs without what has left them, or
+--            \0 (there was none), or \255 (foreign, and now deleted; none of its checks was decided); then for each check
+--            but those of foreign subjects: with a lease slots held and when one will be free (0: unknown), 7 bytes each;
+--            denied, for each log of its plan when it will have room (0: it has), 7 bytes each; decided before, the length (7 bytes) and bytes
+--            of what was remembered: the time, the value before, and what was sent to be remembered.
+--            Or 'W' alone: the batch was withdrawn or had run, and nothing was done.
 --
 -- Invariants: what is stored is what was allowed and charged; a denied check changes nothing. A window that was begun runs
 -- to its stored end, whatever the clock does. A batch runs once.
 
 local LOOK, FORCE = 1, 2
+local TAKE, COUNT = 1, 3
 local MARKER_KEPT_MS = '7200000'
+local IDENTITY_KEPT_MS = '60000'
 
 local args = cmsgpack.unpack(ARGV[1])
-local subjects = #KEYS - 1
-local values = call('MGET', unpack(KEYS))
+local subjects = args[2]
+local next_key, next_blob = subjects + 2, 2
+local values = call('MGET', unpack(KEYS, 1, subjects + 1))
 
 local sequence, marker = args[1], values[1]
 if marker and #marker >= 7 and scan('<I7', marker) >= sequence then return 'W' end
 
 local now = redis_time()
-local at = 3
+local at = 4
 local plans = {}
-for p = 1, args[2] do
+for p = 1, args[3] do
+  local plan = {plain = true, width = 1, shapes = {}}
   local limits = args[at]
-  local plan = {limits = limits, slots = {}, requests = {}, ends = {}, shapes = {}}
+  at = at + 1
   for l = 1, limits do
-    local period, anchor = args[at + 3], args[at + 4]
-    plan.slots[l], plan.requests[l] = args[at + 1], args[at + 2]
-    plan.ends[l] = now - (now - anchor) % period + period
-    at = at + 4
+    local limit
+    limit, at = limit_from(args, at, now)
+    plan[l], plan.width = limit, max(plan.width, limit.width)
+    plan.plain = plan.plain and limit.width == 1
   end
   plans[p] = plan
-  at = at + 1
 end
 
--- What becomes of a value with this head when the plan is charged: its new head, without slots that are whole and with
--- every slot of the plan; `from`, which slot of the old body each one comes (nil: the head stays); `where` in the body each
--- limit is counted; and the expiry. Worked out once for all subjects with the same head.
-local function shape_of(plan, head)
-  local count, width = byte(head, 2, 3)
-  local old = {scan(format_of(2 * count), head, 4)}
-  local heads, from, slot_of = {}, {}, {}
-  local kept, same, last = 0, true, 0
-  for s = 1, count do
-    local id, whole_at = old[2 * s - 1], old[2 * s]
-    if now < whole_at and not slot_of[id] then
-      kept = kept + 1
-      slot_of[id], from[kept] = kept, s
-      heads[2 * kept - 1], heads[2 * kept] = id, whole_at
+-- What a plan's limits have used, and of buckets what is missing.
+local function uses(plan, shape, counts, gone)
+  local used, tokens, parts = {}, {}, {}
+  for l, limit in ipairs(plan) do
+    local n = shape.where[l]
+    if limit.width == 1 then
+      used[l] = counts[n]
+    elseif limit.kind == COUNTER then
+      used[l] = estimate(counts[n], counts[n + 1], shape.left[l], limit.period)
+    elseif limit.kind == BUCKET then
+      tokens[l], parts[l] = missing(limit, counts[n], counts[n + 1], counts[n + 2], now)
+      used[l] = tokens[l] + (parts[l] > 0 and 1 or 0)
     else
-      same = false
+      local left = gone[limit.slot]
+      used[l] = counts[n] - (left and left.units or 0)
     end
   end
-  local where = {}
-  for l = 1, plan.limits do
-    local id, ends = plan.slots[l], plan.ends[l]
-    local s = slot_of[id]
-    if not s then
-      kept, same = kept + 1, false
-      s = kept
-      slot_of[id] = s
-      heads[2 * s - 1], heads[2 * s] = id, ends
-    elseif heads[2 * s] < ends then
-      heads[2 * s], same = ends, false
+  return used, tokens, parts
+end
+
+local function charge(plan, shape, counts, used, tokens, parts, cost, logs, gone)
+  for l, limit in ipairs(plan) do
+    local n = shape.where[l]
+    if limit.width == 1 or limit.kind == COUNTER then
+      counts[n] = min(counts[n] + cost, COUNT_MAX)
+    elseif limit.kind == BUCKET then
+      counts[n], counts[n + 1] = taken(limit, tokens[l], parts[l], cost)
+      counts[n + 2] = shape.fresh[l] and now or max(counts[n + 2], now)
+    else
+      local left = gone[limit.slot]
+      local units = min(cost, COUNT_MAX - used[l])
+      local slot = {fresh = shape.fresh[l], b = counts[n + 1], c = counts[n + 2]}
+      local newest, number =
+        log_charge(logs[limit.slot].key, limit, slot, left and left.number or 0, units, now)
+      gone[limit.slot] = nil
+      call('PEXPIRE', logs[limit.slot].key, expiry(max(limit.ends, newest + limit.period), now) + 1000)
+      counts[n], counts[n + 1], counts[n + 2] = used[l] + units, number, newest
     end
-    where[l] = (s - 1) * width + 1
   end
-  for s = 1, kept do last = max(last, heads[2 * s]) end
-  local shape = {where = where, numbers = kept * width, width = width, expiry = expiry(last, now)}
-  if same then
-    shape.head = head
-  else
-    shape.head, shape.from = pack('<BBB' .. rep('I7', 2 * kept), 1, kept, width, unpack(heads)), from
-  end
-  plan.shapes[head] = shape
-  return shape
 end
 
--- A body in the order of the new head.
-local function turned(body, shape)
-  local new, width, from = {}, shape.width, shape.from
-  for n = 0, shape.numbers - 1 do
-    local s = from[(n - n % width) / width + 1]
-    new[n + 1] = s and body[(s - 1) * width + n % width + 1] or 0
-  end
-  return new
+local results, extras, asked, charged_any = {}, {}, 0, false
+local function tell(number)
+  extras[#extras + 1] = pack('<I7', number)
 end
 
-local results, asked, charged_any = {}, 0, false
 for s = 2, subjects + 1 do
+  local checks = args[at]
   local value = values[s]
-  local head, body, stored_head, foreign = EMPTY_HEAD, nil, nil, false
+  local head, body, stored_head, foreign = EMPTY_HEAD, {}, nil, false
   if not value then
-    values[s], body = '\0', {}
+    values[s] = '\0'
   else
     local head_bytes, numbers = measure(value)
     if head_bytes then
@@ -109,31 +118,81 @@ for s = 2, subjects + 1 do
       body = {scan(formats[numbers] or format_of(numbers), value, head_bytes + 1)}
     else
       foreign = true
-      values[s] = '\255'
-      call('DEL', KEYS[s])
     end
   end
 
+  local logs, gone = {}, {}
+  if args[at + 1] > 0 then
+    for log = 1, args[at + 1] do
+      logs[args[at + 2 * log]] = {key = KEYS[next_key], period = args[at + 2 * log + 1]}
+      next_key = next_key + 1
+    end
+    if stored_head and not foreign then
+      gone = gone_from(head, body, logs, now)
+      if not gone then
+        foreign = true
+      elseif next(gone) then
+        values[s] = told(head, body, gone)
+      end
+    end
+  end
+  at = at + 2 + 2 * args[at + 1]
+
+  if foreign then
+    values[s] = '\255'
+    call('DEL', KEYS[s])
+    for _, log in pairs(logs) do call('DEL', log.key) end
+  end
+
   local charged
-  for _ = 1, args[at] do
-    local plan, cost, mode = plans[args[at + 1]], args[at + 2], args[at + 3]
-    at = at + 3
-    asked = asked + 1
+  for _ = 1, checks do
+    local plan, cost, how = plans[args[at]], args[at + 1], args[at + 2]
+    local mode = how % 4
+    at, asked = at + 3, asked + 1
+    local lease, slot_free, held, free_at = 0, true, 0, 0
+    local lease_key, lasts, secret, place, memo, found, before, rooms
+    if how > FORCE then
+      lease = floor(how / 4) % 4
+      if lease > 0 then
+        local slots = args[at]
+        lasts, at = args[at + 1], at + 2
+        lease_key, next_key = KEYS[next_key], next_key + 1
+        if lease == TAKE then secret, next_blob = ARGV[next_blob], next_blob + 1 end
+        if not foreign then held, free_at = in_use(lease_key, slots, now) end
+        slot_free = lease == COUNT or mode == FORCE or held < slots
+      end
+      if how >= 16 then
+        place, next_key = KEYS[next_key], next_key + 1
+        memo, next_blob = ARGV[next_blob], next_blob + 1
+        found = not foreign and call('MGET', place)[1]
+        before = not (foreign or found) and told(head, body, gone)
+      end
+    end
+
     if foreign then
       results[asked] = '0'
-    elseif cost == 0 or plan.limits == 0 then
-      results[asked] = '1'
+    elseif found then
+      results[asked] = '3'
+    elseif cost == 0 or #plan == 0 then
+      results[asked] = slot_free and '1' or '0'
     else
-      local shape = plan.shapes[head] or shape_of(plan, head)
+      local shape = plan.shapes[head] or shape_of(plan, head, now)
       local counts = shape.from and turned(body, shape) or body
-      local where, requests = shape.where, plan.requests
-      local room = true
-      if mode ~= FORCE then
-        for l = 1, plan.limits do
-          if counts[where[l]] + cost > requests[l] then
-            room = false
-            break
+      local room, used, tokens, parts = slot_free, nil, nil, nil
+      if plan.plain then
+        if mode ~= FORCE then
+          local where = shape.where
+          for l = 1, #plan do
+            if counts[where[l]] + cost > plan[l].requests then
+              room = false
+              break
+            end
           end
+        end
+      else
+        used, tokens, parts = uses(plan, shape, counts, gone)
+        for l = 1, #plan do
+          if mode ~= FORCE and used[l] + cost > plan[l].requests then room = false end
         end
       end
       if not room then
@@ -141,31 +200,68 @@ for s = 2, subjects + 1 do
       elseif mode == LOOK then
         results[asked] = '1'
       else
-        for l = 1, plan.limits do
-          local n = where[l]
-          local sum = counts[n] + cost
-          counts[n] = sum < COUNT_MAX and sum or COUNT_MAX
+        if plan.plain then
+          for l = 1, #plan do
+            local n = shape.where[l]
+            local sum = counts[n] + cost
+            counts[n] = sum < COUNT_MAX and sum or COUNT_MAX
+          end
+        else
+          charge(plan, shape, counts, used, tokens, parts, cost, logs, gone)
         end
         head, body, charged = shape.head, counts, shape
         results[asked] = '2'
       end
+      if not room and not plan.plain then
+        rooms = {}
+        for l, limit in ipairs(plan) do
+          if limit.kind == LOG then
+            local left = gone[limit.slot]
+            local may = limit.most - cost
+            local full = may >= 0 and used[l] > may
+            rooms[l] = full
+              and log_room_at(logs[limit.slot].key, left and left.number or 0, used[l], may, limit.period, now)
+          end
+        end
+      end
+    end
+
+    local result = results[asked]
+    if lease == TAKE and mode ~= LOOK and (result == '1' or result == '2') then
+      hold(lease_key, secret, now + lasts, now)
+      held, charged_any, results[asked] = held + 1, true, '2'
+    end
+    if not foreign then
+      if lease > 0 then
+        tell(held)
+        tell(free_at)
+      end
+      if result == '0' then
+        for l, limit in ipairs(plan) do
+          if limit.kind == LOG then tell(rooms and rooms[l] or 0) end
+        end
+      elseif result == '3' then
+        tell(#found)
+        extras[#extras + 1] = found
+      elseif before and mode ~= LOOK then
+        call('SET', place, pack('<I7', now) .. before .. memo, 'PX', IDENTITY_KEPT_MS)
+      end
     end
   end
-  at = at + 1
 
   if charged then
     charged_any = true
     local numbers = charged.numbers
-    local packed = pack(formats[numbers] or format_of(numbers), unpack(body, 1, numbers))
+    local stored = packed(body, numbers)
     if head == stored_head then
       -- The same windows: the key keeps its expiry, at half the price of SET with PX.
-      call('SETRANGE', KEYS[s], #head, packed)
+      call('SETRANGE', KEYS[s], #head, stored)
     else
-      call('SET', KEYS[s], head .. packed, 'PX', charged.expiry)
+      call('SET', KEYS[s], head .. stored, 'PX', charged.expiry)
     end
   end
 end
 
 local outcome = table.concat(results)
 if charged_any then call('SET', KEYS[1], pack('<I7', sequence) .. outcome, 'PX', MARKER_KEPT_MS) end
-return pack('<I7', now) .. outcome .. table.concat(values, '', 2, subjects + 1)
+return pack('<I7', now) .. outcome .. table.concat(values, '', 2, subjects + 1) .. table.concat(extras)

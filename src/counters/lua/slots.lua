@@ -12,8 +12,9 @@
 --
 -- Invariant: a key is written with an expiry at the time when the last of its slots is whole.
 local pack, scan = struct.pack, struct.unpack
-local byte, sub, rep, ceil, max, min = string.byte, string.sub, string.rep, math.ceil, math.max, math.min
-local call, unpack = redis.call, unpack
+local byte, sub, rep = string.byte, string.sub, string.rep
+local ceil, floor, max, min = math.ceil, math.floor, math.max, math.min
+local call, pcall_redis, unpack = redis.call, redis.pcall, unpack
 
 local COUNT_MAX = 9007199254740991
 local EMPTY_HEAD = '\1\0\1'
@@ -35,9 +36,14 @@ local function measure(value)
   return head_bytes, numbers
 end
 
+-- A whole number as text: Lua's own loses digits past the fourteenth.
+local function whole(number)
+  return string.format('%.0f', number)
+end
+
 -- The milliseconds until then, as text; at least 1.
 local function expiry(whole_at, now)
-  return string.format('%d', max(ceil((whole_at - now) / 1000), 1))
+  return whole(max(ceil((whole_at - now) / 1000), 1))
 end
 
 local function redis_time()

@@ -3,6 +3,8 @@
 
 use std::fmt::Write;
 
+use crate::domain::lease::LeaseKind;
+use crate::domain::limit::SlotId;
 use crate::domain::subject::Subject;
 
 /// Partitions are cut from the top bits of a subject's hash. A constant: another number would be other keys.
@@ -50,6 +52,28 @@ impl Keys {
         let mut key = self.partitioned(subject);
         // Writing to a string does not fail.
         write!(key, "c:{subject}").ok();
+        key.into_bytes()
+    }
+
+    /// `<prefix>:{<partition>}:l:<slot>:<subject>`: the entries of a sliding log.
+    pub fn log(&self, subject: &Subject, slot: SlotId) -> Vec<u8> {
+        let mut key = self.partitioned(subject);
+        write!(key, "l:{:x}:{subject}", slot.raw()).ok();
+        key.into_bytes()
+    }
+
+    /// `<prefix>:{<partition>}:s:<kind>:<subject>`: the leases that are held.
+    pub fn leases(&self, subject: &Subject, kind: LeaseKind) -> Vec<u8> {
+        let mut key = self.partitioned(subject);
+        write!(key, "s:{}:{subject}", kind.as_str()).ok();
+        key.into_bytes()
+    }
+
+    /// `<prefix>:{<partition>}:i:<bytes of the id>:<id>:<subject>`: what is remembered of a check.
+    pub fn identity(&self, subject: &Subject, request_id: &str) -> Vec<u8> {
+        let mut key = self.partitioned(subject);
+        // The length stands before it, so that no id and subject together are another id with another subject.
+        write!(key, "i:{}:{request_id}:{subject}", request_id.len()).ok();
         key.into_bytes()
     }
 

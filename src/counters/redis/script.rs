@@ -3,20 +3,20 @@
 use std::sync::LazyLock;
 
 use super::RedisError;
+use super::encode::Call;
 use super::link::{Link, LinkError};
 
 macro_rules! script {
-    ($file:literal) => {
-        LazyLock::new(|| {
-            Script::new(concat!(include_str!("../lua/slots.lua"), include_str!(concat!("../lua/", $file))))
-        })
+    ($($file:literal),+) => {
+        LazyLock::new(|| Script::new(concat!($(include_str!(concat!("../lua/", $file, ".lua")), "\n"),+)))
     };
 }
 
-pub static DECIDE: LazyLock<Script> = script!("decide.lua");
-pub static MISSED: LazyLock<Script> = script!("missed.lua");
-pub static ADD: LazyLock<Script> = script!("add.lua");
-pub static RESET: LazyLock<Script> = script!("reset.lua");
+pub static DECIDE: LazyLock<Script> = script!("slots", "algorithms", "shapes", "leases", "decide");
+pub static MISSED: LazyLock<Script> = script!("slots", "missed");
+pub static ADD: LazyLock<Script> = script!("slots", "algorithms", "add");
+pub static RESET: LazyLock<Script> = script!("slots", "reset");
+pub static LEASE: LazyLock<Script> = script!("slots", "leases", "lease");
 
 /// A script and its SHA-1, by which Redis knows it.
 #[derive(Debug)]
@@ -30,13 +30,14 @@ impl Script {
         Self { source, hash: redis::Script::new(source).get_hash().to_owned() }
     }
 
-    /// Runs the script with one packed argument. A server that does not know it has not run it, so it is sent whole: loading
+    /// Runs the script. A server that does not know it has not run it, so it is sent whole: loading
     /// it first and calling it by its hash then could meet a `SCRIPT FLUSH` in between.
-    pub async fn call(&self, link: &dyn Link, keys: Vec<Vec<u8>>, argument: Vec<u8>) -> Result<Vec<u8>, RedisError> {
-        let mut command = Vec::with_capacity(keys.len().saturating_add(4));
+    pub async fn call(&self, link: &dyn Link, call: Call) -> Result<Vec<u8>, RedisError> {
+        let Call { keys, arguments } = call;
+        let mut command = Vec::with_capacity(keys.len().saturating_add(arguments.len()).saturating_add(3));
         command.extend([b"EVALSHA".to_vec(), self.hash.clone().into_bytes(), keys.len().to_string().into_bytes()]);
         command.extend(keys);
-        command.push(argument);
+        command.extend(arguments);
         let answer = match link.command(&command).await {
             Err(LinkError::UnknownScript) => {
                 for (part, text) in command.iter_mut().zip(["EVAL", self.source]) {

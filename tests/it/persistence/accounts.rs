@@ -15,9 +15,9 @@ on_every_database! {
         asked.extend([id("42"), id("a:b{}%*'\""), id("7")]);
         let found = database.load_accounts(&asked).await.unwrap();
         assert_eq!(found, vec![
-            Account { user_id: id("42"), tier: Some(tier("pro")), quota_override: Some(days_override(Some(at(100)))) },
-            Account { user_id: id("7"), tier: None, quota_override: Some(days_override(None)) },
-            Account { user_id: id("a:b{}%*'\""), tier: Some(tier("free")), quota_override: None },
+            Account { user_id: id("42"), tier: Some(tier("pro")), quota_override: Some(days_override(Some(at(100)))), reset_schedule: None },
+            Account { user_id: id("7"), tier: None, quota_override: Some(days_override(None)), reset_schedule: None },
+            Account { user_id: id("a:b{}%*'\""), tier: Some(tier("free")), quota_override: None, reset_schedule: None },
         ]);
 
         // An override that has ended is still there, for whoever asks what was.

@@ -1,13 +1,12 @@
-//! What goes to the scripts and comes back: one string each way, however large the batch. The scripts' heads say the forms.
+//! What comes back from the scripts: one string, however large the batch. The scripts' heads say the forms.
 
-use rmp::encode;
 use smallvec::SmallVec;
 
-use super::{Ask, AskMode, BatchOutcome, GrantedSlot, RedisError, SubjectBatch, SubjectOutcome, Verdict};
-use crate::domain::limit::{Algorithm, SlotId};
-use crate::domain::plan::{Plan, PlannedLimit};
+use super::{Ask, BatchOutcome, LeaseAnswer, RedisError, Remembered, SubjectBatch, SubjectOutcome, Told, Verdict};
+use crate::domain::concurrency::InUse;
+use crate::domain::limit::SlotId;
+use crate::domain::plan::Rule;
 use crate::domain::state::{Slot, SubjectState};
-use crate::domain::subject::Subject;
 use crate::domain::time::Timestamp;
 
 /// The first byte of a stored value.
@@ -16,104 +15,14 @@ const STATE_VERSION: u8 = 1;
 /// Bytes of a number in a stored value.
 const NUMBER_BYTES: usize = 7;
 
-/// More than any count, so that a limit that is not enforced always has room.
-const NO_LIMIT: u64 = 1 << 62;
-
-/// Windows begin at multiples of their length since the epoch.
-const ANCHOR_MICROS: u64 = 0;
-
 /// Stands for a subject of which nothing was stored.
 const NO_VALUE: u8 = 0x00;
 
 /// Stands for a subject under whose key something else stood.
 const FOREIGN: u8 = 0xff;
 
-/// Collects the numbers of a flat MessagePack array, whose length stands before them.
-#[derive(Default)]
-struct Numbers(Vec<u64>);
-
-impl Numbers {
-    fn push(&mut self, number: u64) {
-        self.0.push(number);
-    }
-
-    fn push_len(&mut self, length: usize) {
-        self.0.push(length as u64);
-    }
-
-    fn into_bytes(self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(self.0.len().saturating_mul(5).saturating_add(5));
-        // Writing to a vector does not fail.
-        encode::write_array_len(&mut bytes, u32::try_from(self.0.len()).unwrap_or(u32::MAX)).ok();
-        for number in self.0 {
-            encode::write_uint(&mut bytes, number).ok();
-        }
-        bytes
-    }
-}
-
-/// The argument of `decide.lua`. Equal plans are listed once.
-pub fn encode_batch(sequence: u64, subjects: &[SubjectBatch]) -> Vec<u8> {
-    let mut plans: Vec<&Plan> = Vec::new();
-    let mut checks = Numbers::default();
-    for batch in subjects {
-        checks.push_len(batch.asks.len());
-        for Ask { plan, cost, mode } in &batch.asks {
-            let plan: &Plan = plan;
-            // A batch has few plans: one a tier, and one for each override in it.
-            let number = plans.iter().position(|known| std::ptr::eq(*known, plan)).unwrap_or_else(|| {
-                plans.push(plan);
-                plans.len().saturating_sub(1)
-            });
-            checks.push_len(number.saturating_add(1));
-            checks.push(cost.units());
-            checks.push(match mode {
-                AskMode::Charge => 0,
-                AskMode::Peek => 1,
-                AskMode::Force => 2,
-            });
-        }
-    }
-    let mut numbers = Numbers::default();
-    numbers.push(sequence);
-    numbers.push_len(plans.len());
-    for plan in plans {
-        numbers.push_len(plan.limits.len());
-        plan.limits.iter().for_each(|limit| push_limit(&mut numbers, limit));
-    }
-    numbers.0.append(&mut checks.0);
-    numbers.into_bytes()
-}
-
-fn push_limit(numbers: &mut Numbers, limit: &PlannedLimit) {
-    let Algorithm::FixedWindow { window } = limit.algorithm;
-    numbers.push(limit.slot.raw());
-    numbers.push(if limit.enforce { limit.requests } else { NO_LIMIT });
-    numbers.push(window.period().as_micros().unsigned_abs());
-    numbers.push(ANCHOR_MICROS);
-}
-
-/// The argument of `add.lua`.
-pub fn encode_granted(granted: &[(Subject, Vec<GrantedSlot>)]) -> Vec<u8> {
-    let mut numbers = Numbers::default();
-    for (_, slots) in granted {
-        numbers.push_len(slots.len());
-        for granted in slots {
-            numbers.push(granted.slot.raw());
-            numbers.push(granted.whole_at.as_micros().unsigned_abs());
-            numbers.push(granted.units);
-        }
-    }
-    numbers.into_bytes()
-}
-
-/// The argument of `reset.lua`.
-pub fn encode_slots(slots: &[SlotId]) -> Vec<u8> {
-    Numbers(slots.iter().map(|slot| slot.raw()).collect()).into_bytes()
-}
-
 /// Reads the answer of `decide.lua` to these subjects.
-pub fn decode_answer(answer: &[u8], subjects: &[SubjectBatch]) -> Result<BatchOutcome, RedisError> {
+pub fn answer(answer: &[u8], subjects: &[SubjectBatch]) -> Result<BatchOutcome, RedisError> {
     if answer == b"W" {
         return Err(RedisError::Malformed("the batch was withdrawn before it ran"));
     }
@@ -121,15 +30,23 @@ pub fn decode_answer(answer: &[u8], subjects: &[SubjectBatch]) -> Result<BatchOu
     let now = take_number(&mut rest).ok_or(RedisError::Malformed("no time"))?;
     let asked = subjects.iter().map(|batch| batch.asks.len()).sum();
     let (verdicts, mut rest) = rest.split_at_checked(asked).ok_or(RedisError::Malformed("too few decisions"))?;
+    let mut values = Vec::with_capacity(subjects.len());
+    for _ in subjects {
+        values.push(take_value(&mut rest).ok_or(RedisError::Malformed("a value of another form"))?);
+    }
     let mut verdicts = verdicts.iter().map(|&byte| verdict(byte));
     let mut outcomes = Vec::with_capacity(subjects.len());
-    for batch in subjects {
-        let decided: Option<SmallVec<[Verdict; 1]>> = verdicts.by_ref().take(batch.asks.len()).collect();
+    for (batch, value) in subjects.iter().zip(values) {
+        let decided = verdicts.by_ref().take(batch.asks.len());
+        let decided: Option<SmallVec<[Verdict; 1]>> = decided.collect();
         let decided = decided.ok_or(RedisError::Malformed("no decision"))?;
-        outcomes.push(match take_value(&mut rest).ok_or(RedisError::Malformed("a value of another form"))? {
-            Some(before) => SubjectOutcome::Decided { before, verdicts: decided },
-            None => SubjectOutcome::Unreadable,
-        });
+        let Some(before) = value else {
+            outcomes.push(SubjectOutcome::Unreadable);
+            continue;
+        };
+        let told = batch.asks.iter().zip(decided).map(|(ask, verdict)| told(&mut rest, ask, verdict));
+        let told: Option<Vec<Told>> = told.collect();
+        outcomes.push(SubjectOutcome::Decided { before, told: told.ok_or(RedisError::Malformed("too short"))? });
     }
     if !rest.is_empty() {
         return Err(RedisError::Malformed("more than was asked for"));
@@ -137,8 +54,41 @@ pub fn decode_answer(answer: &[u8], subjects: &[SubjectBatch]) -> Result<BatchOu
     Ok(BatchOutcome { now: timestamp(now), subjects: outcomes })
 }
 
+/// What is told of a check beside its verdict.
+fn told(rest: &mut &[u8], ask: &Ask, verdict: Verdict) -> Option<Told> {
+    let mut told = Told { verdict, in_use: None, log_rooms: Vec::new(), remembered: None };
+    if ask.lease.is_some() {
+        let (held, free_at) = (take_number(rest)?, take_number(rest)?);
+        told.in_use = Some(InUse { held, free_at: (free_at > 0).then(|| timestamp(free_at)) });
+    }
+    match verdict {
+        Verdict::Denied => {
+            for limit in ask.plan.limits.iter().filter(|limit| matches!(limit.rule, Rule::SlidingLog(_))) {
+                let room_at = take_number(rest)?;
+                if room_at > 0 {
+                    told.log_rooms.push((limit.slot, timestamp(room_at)));
+                }
+            }
+        }
+        Verdict::Repeated => {
+            let length = usize::try_from(take_number(rest)?).ok()?;
+            let (memo, tail) = rest.split_at_checked(length)?;
+            *rest = tail;
+            told.remembered = Some(Box::new(remembered(memo)?));
+        }
+        Verdict::Allowed | Verdict::Charged => {}
+    }
+    Some(told)
+}
+
+fn remembered(mut memo: &[u8]) -> Option<Remembered> {
+    let now = timestamp(take_number(&mut memo)?);
+    let before = take_value(&mut memo)??;
+    Some(Remembered { now, before, memo: memo.to_vec() })
+}
+
 /// Reads the answer of `missed.lua`: one verdict a check; `None` where the batch charged nothing.
-pub fn decode_missed(answer: &[u8]) -> Result<Option<Vec<Verdict>>, RedisError> {
+pub fn missed(answer: &[u8]) -> Result<Option<Vec<Verdict>>, RedisError> {
     if answer.is_empty() {
         return Ok(None);
     }
@@ -146,11 +96,27 @@ pub fn decode_missed(answer: &[u8]) -> Result<Option<Vec<Verdict>>, RedisError> 
     verdicts.map(Some).ok_or(RedisError::Malformed("no decision"))
 }
 
+/// Reads the answer of `lease.lua` to so many changes.
+pub fn leases(answer: &[u8], changes: usize) -> Result<LeaseAnswer, RedisError> {
+    let mut rest = answer;
+    let read = |rest: &mut &[u8]| {
+        let now = timestamp(take_number(rest)?);
+        let (made, tail) = rest.split_at_checked(changes)?;
+        *rest = tail;
+        let made = made.iter().map(|&byte| byte == b'1').collect();
+        let held: Option<Vec<u64>> = (0..changes).map(|_| take_number(rest)).collect();
+        Some(LeaseAnswer { now, made, held: held? })
+    };
+    let read = read(&mut rest).ok_or(RedisError::Malformed("too short"))?;
+    if rest.is_empty() { Ok(read) } else { Err(RedisError::Malformed("more than was asked for")) }
+}
+
 const fn verdict(byte: u8) -> Option<Verdict> {
     match byte {
         b'0' => Some(Verdict::Denied),
         b'1' => Some(Verdict::Allowed),
         b'2' => Some(Verdict::Charged),
+        b'3' => Some(Verdict::Repeated),
         _ => None,
     }
 }
@@ -227,9 +193,9 @@ mod tests {
     #[test]
     fn an_answer_of_another_length_is_refused() {
         let answer = [&number(5)[..], b"1"].concat();
-        assert!(decode_answer(&answer, &[]).is_err());
-        assert!(decode_answer(&number(5), &[]).is_ok());
-        assert!(decode_answer(b"W", &[]).is_err());
-        assert!(decode_answer(b"", &[]).is_err());
+        assert!(super::answer(&answer, &[]).is_err());
+        assert!(super::answer(&number(5), &[]).is_ok());
+        assert!(super::answer(b"W", &[]).is_err());
+        assert!(super::answer(b"", &[]).is_err());
     }
 }

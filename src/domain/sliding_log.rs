@@ -1,0 +1,145 @@
+//! Sliding window log: every charge of the last W is remembered, so at most L units pass in any span of that length.
+//!
+//! Exact, and paid for with memory: an entry a charge, L at most, which is why L has a bound. A charge is counted in
+//! (now - W, now]: what was charged exactly W ago is not.
+//!
+//! Where more is charged than L, by a limit that is not enforced, the newest entry takes on what it has no place for:
+//! a log never holds more than L entries. Entries are in the order of their instants: where the clock steps back, a charge
+//! counts as made with the newest.
+//!
+//! What comes back from Redis is the sum, the number and the newest of the entries (a slot's `a`, `b` and `c`), not the log:
+//! that stands for a single entry here, which is never more generous.
+
+use std::collections::VecDeque;
+
+use super::cost::{COUNT_MAX, Cost};
+use super::limit::SlotId;
+use super::state::{Entry, Log, Slot, SubjectState};
+use super::time::{Period, Timestamp};
+
+/// The entries of a limit, oldest first.
+enum Entries<'a> {
+    Log(&'a Log),
+    Summary(Entry),
+    None,
+}
+
+impl Entries<'_> {
+    fn of(state: &SubjectState, slot: SlotId, now: Timestamp) -> Entries<'_> {
+        match (state.live_log(slot, now), state.live(slot, now)) {
+            (Some(log), _) => Entries::Log(log),
+            (None, Some(slot)) => Entries::Summary(summary(slot)),
+            (None, None) => Entries::None,
+        }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = Entry> {
+        let (log, summary) = match self {
+            Entries::Log(log) => (Some(log.entries.iter().copied()), None),
+            Entries::Summary(entry) => (None, Some(*entry)),
+            Entries::None => (None, None),
+        };
+        log.into_iter().flatten().chain(summary)
+    }
+
+    fn counted(&self, period: Period, now: Timestamp) -> impl Iterator<Item = Entry> {
+        self.iter().filter(move |entry| counts(entry, period, now))
+    }
+}
+
+/// The single entry that a slot stands for.
+fn summary(slot: &Slot) -> Entry {
+    Entry { at: Timestamp::from_micros(slot.c.min(1 << 53).cast_signed()), units: slot.a }
+}
+
+fn counts(entry: &Entry, period: Period, now: Timestamp) -> bool {
+    now < entry.at.saturating_add(period)
+}
+
+/// What was charged in (now - period, now].
+pub fn used(state: &SubjectState, slot: SlotId, period: Period, now: Timestamp) -> u64 {
+    let sum = |sum: u64, entry: Entry| sum.saturating_add(entry.units);
+    Entries::of(state, slot, now).counted(period, now).fold(0, sum).min(COUNT_MAX)
+}
+
+/// When the newest entry leaves.
+pub fn reset_at(state: &SubjectState, slot: SlotId, period: Period, now: Timestamp) -> Timestamp {
+    let newest = Entries::of(state, slot, now).counted(period, now).last();
+    newest.map_or(now, |entry| entry.at.saturating_add(period))
+}
+
+/// When enough entries will have left for the cost, which is at most `requests`, where they have not yet.
+pub fn room_at(
+    state: &SubjectState,
+    slot: SlotId,
+    period: Period,
+    requests: u64,
+    cost: Cost,
+    now: Timestamp,
+) -> Timestamp {
+    let room = requests.saturating_sub(cost.units());
+    let mut left = used(state, slot, period, now);
+    for entry in Entries::of(state, slot, now).counted(period, now) {
+        left = left.saturating_sub(entry.units);
+        if left <= room {
+            return entry.at.saturating_add(period);
+        }
+    }
+    now
+}
+
+/// Adds an entry, and drops those that have left. The sum saturates at [`COUNT_MAX`].
+pub fn charge(state: &mut SubjectState, slot: SlotId, period: Period, requests: u64, cost: Cost, now: Timestamp) {
+    let used = used(state, slot, period, now);
+    let mut log = match (state.take_log(slot, now), state.live(slot, now)) {
+        (Some(log), _) => log,
+        (None, Some(known)) => {
+            let entries = [summary(known)].into_iter().collect();
+            Log { id: slot, whole_at: known.whole_at, entries, folded: known.b.saturating_sub(1) }
+        }
+        (None, None) => Log { id: slot, whole_at: now, entries: VecDeque::new(), folded: 0 },
+    };
+    let at = log.entries.back().map_or(now, |newest| newest.at.max(now));
+    while log.entries.front().is_some_and(|oldest| !counts(oldest, period, now)) {
+        log.entries.pop_front();
+        log.folded = 0;
+    }
+    let units = cost.units().min(COUNT_MAX.saturating_sub(used));
+    let full = log.folded.saturating_add(log.entries.len() as u64) >= requests.max(1);
+    match log.entries.back_mut().filter(|_| full) {
+        Some(newest) => newest.units = newest.units.saturating_add(units),
+        None => log.entries.push_back(Entry { at, units }),
+    }
+    log.whole_at = period.next_multiple_from(at.saturating_add(period)).max(log.whole_at);
+    state.put_log(log, now);
+}
+
+/// Adds the entries of another state that still count.
+pub fn add(state: &mut SubjectState, slot: SlotId, period: Period, other: &SubjectState, now: Timestamp) {
+    let more: Vec<Entry> = Entries::of(other, slot, now).counted(period, now).collect();
+    if more.is_empty() {
+        return;
+    }
+    let mut entries: Vec<Entry> = Entries::of(state, slot, now).counted(period, now).chain(more).collect();
+    entries.sort_by_key(|entry| entry.at);
+    let newest = entries.last().map_or(now, |entry| entry.at);
+    let whole_at = period.next_multiple_from(newest.saturating_add(period));
+    state.put_log(Log { id: slot, whole_at, entries: entries.into(), folded: 0 }, now);
+}
+
+/// Takes back what was charged, from the newest entries first; never below nothing.
+pub fn refund(state: &mut SubjectState, slot: SlotId, units: u64, now: Timestamp) {
+    let Some(mut log) = state.take_log(slot, now) else { return };
+    let mut rest = units;
+    while let Some(mut newest) = log.entries.pop_back() {
+        let taken = newest.units.min(rest);
+        (rest, newest.units) = (rest.saturating_sub(taken), newest.units.saturating_sub(taken));
+        if newest.units > 0 {
+            log.entries.push_back(newest);
+            break;
+        }
+    }
+    if !log.entries.is_empty() {
+        state.put_log(log, now);
+    }
+}
