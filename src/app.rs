@@ -10,7 +10,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use actix_web::{App, HttpServer};
-use arc_swap::ArcSwap;
 
 use crate::clock::Clock;
 use crate::config::{DatabaseLocation, Settings};
@@ -19,6 +18,7 @@ use crate::http;
 use crate::identity::{Identity, IdentityError};
 use crate::observability::metrics::Metrics;
 use crate::persistence::{Books, BooksError, LedgerBounds};
+use crate::policy::PolicyStore;
 
 /// After SIGTERM, in-flight requests have so long to be answered.
 const DRAIN_SECONDS: u64 = 5;
@@ -45,8 +45,8 @@ pub enum AppError {
     Identity(#[from] IdentityError),
     #[error("cannot make the metrics")]
     Metrics(#[from] prometheus::Error),
-    #[error("the settings hold no usable policy")]
-    Policy(#[from] crate::domain::policy::MissingTier),
+    #[error(transparent)]
+    Policy(#[from] crate::policy::PolicyError),
     #[cfg(feature = "actix-redis")]
     #[error("the feature actix-redis can't do with {0}")]
     PlainRedis(&'static str),
@@ -81,14 +81,22 @@ pub async fn serve(settings: Settings) -> Result<(), AppError> {
     let identity = Identity::new(&settings.identity, &admin_key.key)?;
     identity.key_ring().replace(books.list_keys().await?);
 
-    let policy = Arc::new(ArcSwap::from_pointee(settings.policy.policy()?));
-    let shards = shards::start(&settings, instance, &database, &books, &policy, &metrics, &clock).await?;
+    let file = settings.policy.file.clone();
+    let policy = PolicyStore::start(settings.policy.layer(), file, books.clone(), clock.clone()).await?;
+    let shards = shards::start(&settings, instance, &database, &books, &policy.in_force(), &metrics, &clock).await?;
     let limiter = shards.limiter.clone();
-    let watch =
-        watch::start(database, limiter.clone(), identity.clone(), books.clone(), Arc::clone(&metrics), clock.clone())
-            .await?;
+    let parts = watch::Parts {
+        database,
+        limiter: limiter.clone(),
+        identity: identity.clone(),
+        policy: policy.clone(),
+        books: books.clone(),
+        metrics: Arc::clone(&metrics),
+        clock: clock.clone(),
+    };
+    let watch = watch::start(parts).await?;
 
-    let state = http::State::new(limiter, books.clone(), identity, clock, metrics);
+    let state = http::State { limiter, policy, books: books.clone(), identity, clock, metrics };
     let address = settings.http.listen;
     let server = HttpServer::new(move || App::new().configure(http::routes(state.clone())))
         .workers(settings.http.workers)

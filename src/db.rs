@@ -24,6 +24,7 @@ mod flush_sqlite;
 mod history;
 mod keys;
 mod migrations;
+mod policy;
 mod pool;
 mod postgres;
 mod postgres_address;

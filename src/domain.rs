@@ -10,6 +10,7 @@ pub mod decide;
 pub mod decision;
 pub mod endpoint;
 pub mod fixed_window;
+pub mod invalid;
 pub mod lease;
 pub mod limit;
 pub mod plan;

@@ -13,6 +13,7 @@ mod keys;
 mod leases;
 mod openapi;
 mod path;
+mod policy;
 mod quotas;
 mod resource;
 mod subject;
@@ -28,21 +29,17 @@ use crate::identity::Identity;
 use crate::limiter::{Limiter, Outbox};
 use crate::observability::metrics::Metrics;
 use crate::persistence::Books;
+use crate::policy::PolicyStore;
 
 /// What handlers need. One for all workers.
 #[derive(Debug, Clone)]
 pub struct State {
     pub limiter: Limiter,
+    pub policy: PolicyStore,
     pub books: Books,
     pub identity: Identity,
     pub clock: Clock,
     pub metrics: Arc<Metrics>,
-}
-
-impl State {
-    pub const fn new(limiter: Limiter, books: Books, identity: Identity, clock: Clock, metrics: Arc<Metrics>) -> Self {
-        Self { limiter, books, identity, clock, metrics }
-    }
 }
 
 /// All routes, for one worker.
@@ -67,9 +64,12 @@ pub fn routes(state: State) -> impl FnOnce(&mut ServiceConfig) {
             .service(resource("/api/v2/admin/ips/{ip}", [get(quotas::of_ip)]))
             .service(resource("/api/v2/admin/ips/{ip}/reset", [post(quotas::reset_ip)]))
             .service(resource("/api/v2/admin/users/{user_id}", [get(admin::user), put(admin::put_user)]))
-            .service(resource("/api/v2/admin/tiers", [get(admin::tiers)]))
-            .service(resource("/api/v2/admin/tiers/{name}", [get(admin::tier)]))
-            .service(resource("/api/v2/admin/endpoints", [get(admin::endpoints)]))
+            .service(resource("/api/v2/admin/tiers", [get(policy::tiers)]))
+            .service(resource(
+                "/api/v2/admin/tiers/{name}",
+                [get(policy::tier), put(policy::put_tier), delete(policy::delete_tier)],
+            ))
+            .service(resource("/api/v2/admin/endpoints", [get(policy::endpoints), put(policy::put_endpoints)]))
             .service(resource("/api/v2/admin/keys", [get(keys::list), post(keys::create)]))
             .service(resource("/api/v2/admin/keys/{id}", [delete(keys::revoke)]))
             .service(resource("/api/v2/admin/audit", [get(admin::audit)]))

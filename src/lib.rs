@@ -14,3 +14,4 @@ pub mod identity;
 pub mod limiter;
 pub mod observability;
 pub mod persistence;
+pub mod policy;

@@ -3,6 +3,7 @@
 
 #![allow(
     clippy::arithmetic_side_effects,
+    clippy::disallowed_methods,
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,
@@ -105,7 +106,7 @@ fn violation(state: &SubjectState, plan: &Plan, units: u64, now: i128) -> Option
 
 /// Histories for each limit; more on request.
 fn cases() -> u32 {
-    std::env::var("QUOTAD_TEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(500)
+    std::env::var("QUOTAD_TEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(300)
 }
 
 /// A pause, a cost, and the limit as it is from then on.

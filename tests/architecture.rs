@@ -16,7 +16,7 @@ const FLOORS: [&[&str]; 9] = [
     &["main", "lib", "cli", "app"],
     &["http"],
     &["identity"],
-    &["limiter"],
+    &["limiter", "policy"],
     &["counters", "persistence"],
     &["db"],
     &["observability"],

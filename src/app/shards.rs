@@ -245,7 +245,7 @@ mod tests {
         let bounds = LedgerBounds::default();
         let books = Books::start(database.clone(), &settings.database, clock.clone(), "one".to_owned(), bounds);
         let metrics = Arc::new(Metrics::new().unwrap());
-        let policy = Arc::new(ArcSwap::from_pointee(settings.policy.policy().unwrap()));
+        let policy = Arc::new(ArcSwap::from_pointee(Policy::of_layers(&[&settings.policy.layer()]).unwrap()));
         let shards = start(&settings, 1, &database, &books, &policy, &metrics, &clock).await.unwrap();
         let outbox = Outbox::new(shards.limiter.clone());
 

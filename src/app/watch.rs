@@ -1,4 +1,4 @@
-//! Follows the changes that any instance makes in the database, and keeps the gauges of the books up to date.
+//! Follows the policy file and the changes that any instance makes in the database, and keeps the gauges of the books up to date.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,42 +11,71 @@ use crate::db::{Database, DbError};
 use crate::identity::Identity;
 use crate::limiter::Limiter;
 use crate::observability::metrics::Metrics;
-use crate::persistence::Books;
+use crate::persistence::{Books, BooksError};
+use crate::policy::PolicyStore;
 
 /// A change made elsewhere holds here within a second: it is looked for twice in one.
 const PAUSE: Duration = Duration::from_millis(400);
 
-/// The task that watches.
+/// The tasks that watch.
 #[derive(Debug)]
-pub struct Watch(JoinHandle<()>);
+pub struct Watch {
+    changes: JoinHandle<()>,
+    file: JoinHandle<()>,
+}
+
+/// What follows, and what is kept up to date.
+pub struct Parts {
+    pub database: Database,
+    pub limiter: Limiter,
+    pub identity: Identity,
+    pub policy: PolicyStore,
+    pub books: Books,
+    pub metrics: Arc<Metrics>,
+    pub clock: Clock,
+}
 
 /// Begins at the changes that are there now.
-pub async fn start(
-    database: Database,
-    limiter: Limiter,
-    identity: Identity,
-    books: Books,
-    metrics: Arc<Metrics>,
-    clock: Clock,
-) -> Result<Watch, DbError> {
-    let version = database.changes_since(i64::MAX).await?.version;
-    let follower = Follower { database, limiter, identity, books, metrics, clock, version, failing: false };
-    Ok(Watch(tokio::spawn(follower.run())))
+pub async fn start(parts: Parts) -> Result<Watch, DbError> {
+    let version = parts.database.changes_since(i64::MAX).await?.version;
+    let file = tokio::spawn(follow_file(parts.policy.clone()));
+    let changes = tokio::spawn(Follower { parts, version, failing: false }.run());
+    Ok(Watch { changes, file })
 }
 
 impl Watch {
     pub fn stop(self) {
-        self.0.abort();
+        self.changes.abort();
+        self.file.abort();
+    }
+}
+
+/// Looks at the policy file now and then, and at once on SIGHUP. By its content: an editor may put a new file in the place of
+/// the old, and an orchestrator another folder.
+async fn follow_file(policy: PolicyStore) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut hangups = signal(SignalKind::hangup()).ok();
+    let mut ticks = interval(PAUSE);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let hung_up = async {
+            match &mut hangups {
+                Some(hangups) => drop(hangups.recv().await),
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = hung_up => {}
+        }
+        let policy = policy.clone();
+        // A disk may take its time.
+        tokio::task::spawn_blocking(move || policy.follow_file()).await.ok();
     }
 }
 
 struct Follower {
-    database: Database,
-    limiter: Limiter,
-    identity: Identity,
-    books: Books,
-    metrics: Arc<Metrics>,
-    clock: Clock,
+    parts: Parts,
     version: i64,
     failing: bool,
 }
@@ -76,30 +105,36 @@ impl Follower {
         }
     }
 
-    async fn follow(&mut self) -> Result<(), DbError> {
-        let changes = self.database.changes_since(self.version).await?;
+    async fn follow(&mut self) -> Result<(), BooksError> {
+        let Parts { database, limiter, identity, policy, .. } = &self.parts;
+        let changes = database.changes_since(self.version).await?;
         if changes.keys || changes.everything {
-            self.identity.key_ring().replace(self.database.list_keys().await?);
+            identity.key_ring().replace(database.list_keys().await?);
+        }
+        if changes.policy || changes.everything {
+            policy.follow_api().await?;
         }
         if changes.everything {
-            self.limiter.forget_all().await;
+            limiter.forget_all().await;
         } else if !changes.users.is_empty() {
-            self.limiter.forget(&changes.users).await;
+            limiter.forget(&changes.users).await;
         }
         self.version = changes.version;
         Ok(())
     }
 
     fn show_books(&self) {
-        let stats = self.books.stats();
+        let Parts { books, metrics, clock, policy, .. } = &self.parts;
+        let stats = books.stats();
         let gauge = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
-        self.metrics.usage_pending_rows.set(gauge(stats.pending_rows as u64));
-        self.metrics.usage_flushed_rows.set(gauge(stats.rows_flushed));
-        self.metrics.usage_flush_failures.set(gauge(stats.failures));
-        self.metrics.usage_set_aside_rows.set(gauge(stats.set_aside));
-        self.metrics.usage_coarsened_rows.set(gauge(stats.coarsened.saturating_add(stats.overflowed)));
-        self.metrics.usage_dropped_counters.set(gauge(stats.counters_dropped));
-        self.metrics.usage_restarts.set(gauge(stats.restarts));
-        self.metrics.usage_lag_seconds.set(stats.lag(self.clock.now()).as_secs_f64());
+        metrics.policy_file_failures.set(gauge(policy.status().failures));
+        metrics.usage_pending_rows.set(gauge(stats.pending_rows as u64));
+        metrics.usage_flushed_rows.set(gauge(stats.rows_flushed));
+        metrics.usage_flush_failures.set(gauge(stats.failures));
+        metrics.usage_set_aside_rows.set(gauge(stats.set_aside));
+        metrics.usage_coarsened_rows.set(gauge(stats.coarsened.saturating_add(stats.overflowed)));
+        metrics.usage_dropped_counters.set(gauge(stats.counters_dropped));
+        metrics.usage_restarts.set(gauge(stats.restarts));
+        metrics.usage_lag_seconds.set(stats.lag(clock.now()).as_secs_f64());
     }
 }

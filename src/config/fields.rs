@@ -8,7 +8,7 @@ use percent_encoding::percent_decode_str;
 
 use super::Secret;
 use crate::domain::cost::Multiplier;
-use crate::domain::endpoint::{EndpointCost, EndpointPath};
+use crate::domain::endpoint::{EndpointCost, EndpointCosts, EndpointPath};
 
 /// Where the database is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,7 +25,9 @@ pub fn endpoint_costs(text: &str) -> Option<Vec<EndpointCost>> {
         let cost = Multiplier::new(cost.parse().ok()?).ok()?.units();
         Some(EndpointCost { path, methods: Vec::new(), cost })
     };
-    text.split(',').filter(|entry| !entry.trim().is_empty()).map(rule).collect()
+    let rules: Vec<EndpointCost> =
+        text.split(',').filter(|entry| !entry.trim().is_empty()).map(rule).collect::<Option<_>>()?;
+    EndpointCosts::new(rules.clone()).is_ok().then_some(rules)
 }
 
 /// CIDRs, or single addresses, with commas.

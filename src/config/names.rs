@@ -70,7 +70,11 @@ pub const NAMES: &[Name] = &[
     own("DATABASE_MAX_CONNECTIONS", "10", "connections to the database, 1 to 1000"),
     own("FLUSH_INTERVAL_MS", "1000", "how often usage goes to the database, 10 to 60000 milliseconds"),
     own("HISTORY_RETENTION_DAYS", "400", "older usage is removed, 1 to 36500 days"),
-    later(own("POLICY_FILE", "", "TOML file of tiers and endpoint costs")),
+    own(
+        "POLICY_FILE",
+        "",
+        "TOML file of tiers and endpoint costs, at most 1 MiB; read again on SIGHUP and when it changes",
+    ),
     shown(
         Shown::Masked,
         own(

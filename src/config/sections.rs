@@ -11,8 +11,8 @@ use super::parse::Source;
 use super::redis::{self, RedisSettings};
 use super::{Secret, SettingsError};
 use crate::domain::cost::LIMIT_MAX;
-use crate::domain::endpoint::{EndpointCost, EndpointCosts};
-use crate::domain::policy::{MissingTier, Policy};
+use crate::domain::endpoint::EndpointCost;
+use crate::domain::policy::Layer;
 use crate::domain::tier::{Tier, TierName};
 
 /// Everything that an operator can set.
@@ -82,7 +82,7 @@ pub struct IdentitySettings {
     pub ipv6_prefix: u8,
 }
 
-/// `*_TIER_LIMIT_HOUR`, `*_TIER_LIMIT_DAY`, `*_TIER_CONCURRENT`, `ANONYMOUS_*`, `ENDPOINT_COSTS`.
+/// `*_TIER_LIMIT_HOUR`, `*_TIER_LIMIT_DAY`, `*_TIER_CONCURRENT`, `ANONYMOUS_*`, `ENDPOINT_COSTS`, `POLICY_FILE`.
 #[derive(Debug, Clone)]
 pub struct PolicySettings {
     pub free: TierNumbers,
@@ -90,6 +90,8 @@ pub struct PolicySettings {
     pub enterprise: TierNumbers,
     pub anonymous: TierNumbers,
     pub endpoint_costs: Vec<EndpointCost>,
+    /// `POLICY_FILE`.
+    pub file: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,8 +122,8 @@ impl Settings {
 }
 
 impl PolicySettings {
-    /// The policy of the built-in tiers.
-    pub fn policy(&self) -> Result<Policy, MissingTier> {
+    /// The built-in tiers and costs.
+    pub fn layer(&self) -> Layer {
         let named =
             [("free", self.free), ("pro", self.pro), ("enterprise", self.enterprise), ("anonymous", self.anonymous)];
         let tiers = named
@@ -131,8 +133,7 @@ impl PolicySettings {
                 Some(Tier::hourly_and_daily(name, numbers.hour, numbers.day, numbers.concurrent))
             })
             .collect();
-        // Each cost was bounded when it was read.
-        Policy::new(tiers, EndpointCosts::new(self.endpoint_costs.clone()).unwrap_or_default())
+        Layer { tiers, costs: Some(self.endpoint_costs.clone()) }
     }
 }
 
@@ -220,13 +221,14 @@ fn policy(source: &Source<'_>) -> Result<PolicySettings, SettingsError> {
         })
     };
     let costs = fields::endpoint_costs("/api/v1/agents=2,/api/v1/batch=5,/ws=0").unwrap_or_default();
-    let allowed = "path=cost with commas, as /api/v1/agents=2,/ws=0; a cost is 0 to 1000000";
+    let allowed = "path=cost with commas, as /api/v1/agents=2,/ws=0, no path twice; a cost is 0 to 1000000";
     Ok(PolicySettings {
         free: tier("FREE_TIER", "FREE_TIER_CONCURRENT", 100, 1000, 5)?,
         pro: tier("PRO_TIER", "PRO_TIER_CONCURRENT", 1000, 20_000, 20)?,
         enterprise: tier("ENTERPRISE_TIER", "ENTERPRISE_TIER_CONCURRENT", 10_000, 200_000, 100)?,
         anonymous: tier("ANONYMOUS", "ANONYMOUS_CONCURRENT", 10, 100, 2)?,
         endpoint_costs: source.read("ENDPOINT_COSTS", costs, allowed, fields::endpoint_costs)?,
+        file: source.path("POLICY_FILE"),
     })
 }
 

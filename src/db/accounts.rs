@@ -1,4 +1,4 @@
-//! The tables `users` and `overrides`: what administrators set for a user.
+//! The tables `users`, `reset_schedules` and `overrides`: what administrators set for a user.
 
 use std::collections::BTreeMap;
 
@@ -7,11 +7,12 @@ use diesel_async::{AsyncConnection, RunQueryDsl};
 use serde_json::{Value, json};
 
 use super::audit::AuditNote;
-use super::schema::{overrides, users};
+use super::schema::{overrides, reset_schedules, users};
 use super::{Database, DbError};
-use crate::domain::account::{Account, QuotaOverride};
+use crate::domain::account::{Account, QuotaOverride, UserEntry};
 use crate::domain::cost::LIMIT_MAX;
 use crate::domain::report::Author;
+use crate::domain::schedule::ResetSchedule;
 use crate::domain::subject::UserId;
 use crate::domain::tier::TierName;
 use crate::domain::time::Timestamp;
@@ -46,16 +47,16 @@ impl Database {
         on!(self, write, "remove an override", accounts::delete_override(&user, &author, now))
     }
 
-    /// Places a user in a tier, or with `None` takes them out of the one they were placed in.
-    pub async fn put_user_tier(
+    /// Places a user in a tier and their windows where the schedule says, or with `None` takes them out of those.
+    pub async fn put_user(
         &self,
         user: &UserId,
-        tier: Option<&TierName>,
+        entry: &UserEntry,
         author: &Author,
         now: Timestamp,
     ) -> Result<(), DbError> {
-        let (user, tier, author) = (user.clone(), tier.cloned(), author.clone());
-        on!(self, write, "set the tier of a user", accounts::put_tier(&user, tier.as_ref(), &author, now))
+        let (user, entry, author) = (user.clone(), entry.clone(), author.clone());
+        on!(self, write, "set the entry of a user", accounts::put_user(&user, &entry, &author, now))
     }
 }
 
@@ -72,8 +73,17 @@ fn override_json(quota_override: &QuotaOverride) -> Value {
     })
 }
 
-fn tier_json(tier: &str) -> Value {
-    json!({ "tier": tier })
+fn entry_json(entry: &UserEntry) -> Option<Value> {
+    (*entry != UserEntry::default()).then(|| json!({ "tier": entry.tier, "reset_schedule": entry.reset_schedule }))
+}
+
+/// What was put in by hand may not be readable: then the tier's own schedule holds.
+fn stored_schedule(text: &str) -> Option<ResetSchedule> {
+    serde_json::from_str(text)
+        .inspect_err(
+            |error| tracing::warn!(table = "reset_schedules", %error, "passed over a schedule that can't be read"),
+        )
+        .ok()
 }
 
 fn quota_override((_, per_hour, per_day, expires_at, reason): OverrideRow) -> QuotaOverride {
@@ -94,9 +104,14 @@ fn limit_to_store(units: u64) -> i64 {
     units.min(LIMIT_MAX).cast_signed()
 }
 
-/// Puts what the two tables say together by user. What no longer parses was put in by hand: it is skipped and told.
-fn join(tiers: Vec<(String, String)>, overrides: Vec<OverrideRow>) -> Vec<Account> {
+/// Puts what the tables say together by user. What no longer parses was put in by hand: it is skipped and told.
+fn join(tiers: Vec<(String, String)>, schedules: Vec<(String, String)>, overrides: Vec<OverrideRow>) -> Vec<Account> {
     let mut accounts = BTreeMap::new();
+    for (user, schedule) in schedules {
+        if let (Ok(user), Some(schedule)) = (UserId::parse(&user), stored_schedule(&schedule)) {
+            accounts.entry(user.clone()).or_insert_with(|| Account::unknown(user)).reset_schedule = Some(schedule);
+        }
+    }
     for (user, tier) in tiers {
         match (UserId::parse(&user), TierName::parse(&tier)) {
             (Ok(user), Ok(tier)) => {
@@ -119,7 +134,7 @@ fn join(tiers: Vec<(String, String)>, overrides: Vec<OverrideRow>) -> Vec<Accoun
 
 on_both! {
     pub(in crate::db) async fn load(connection: &mut Connection, users: &[UserId]) -> QueryResult<Vec<Account>> {
-        let (mut tiers, mut overrides) = (Vec::new(), Vec::new());
+        let (mut tiers, mut schedules, mut overrides) = (Vec::new(), Vec::new(), Vec::new());
         for ids in users.chunks(IDS_A_STATEMENT) {
             let ids: Vec<&str> = ids.iter().map(UserId::as_str).collect();
             tiers.extend(
@@ -129,9 +144,16 @@ on_both! {
                     .load::<(String, String)>(connection)
                     .await?,
             );
+            schedules.extend(
+                reset_schedules::table
+                    .filter(reset_schedules::user_id.eq_any(&ids))
+                    .select((reset_schedules::user_id, reset_schedules::schedule))
+                    .load::<(String, String)>(connection)
+                    .await?,
+            );
             overrides.extend(overrides_of(connection, &ids).await?);
         }
-        Ok(join(tiers, overrides))
+        Ok(join(tiers, schedules, overrides))
     }
 
     async fn overrides_of(connection: &mut Connection, ids: &[&str]) -> QueryResult<Vec<OverrideRow>> {
@@ -204,19 +226,30 @@ on_both! {
             .await
     }
 
-    pub(in crate::db) async fn put_tier(
+    async fn entry_of(connection: &mut Connection, user: &UserId) -> QueryResult<UserEntry> {
+        let tier: Option<String> =
+            users::table.find(user.as_str()).select(users::tier).first(connection).await.optional()?;
+        let schedule = reset_schedules::table.find(user.as_str()).select(reset_schedules::schedule);
+        let schedule: Option<String> = schedule.first(connection).await.optional()?;
+        Ok(UserEntry {
+            tier: tier.and_then(|tier| TierName::parse(&tier).ok()),
+            reset_schedule: schedule.as_deref().and_then(stored_schedule),
+        })
+    }
+
+    pub(in crate::db) async fn put_user(
         connection: &mut Connection,
         user: &UserId,
-        tier: Option<&TierName>,
+        entry: &UserEntry,
         author: &Author,
         now: Timestamp,
     ) -> QueryResult<()> {
+        let schedule = entry.reset_schedule.as_ref().and_then(|schedule| serde_json::to_string(schedule).ok());
         connection
             .transaction(async |connection| {
                 let version = changes::begin(connection).await?;
-                let before: Option<String> =
-                    users::table.find(user.as_str()).select(users::tier).first(connection).await.optional()?;
-                match tier {
+                let before = entry_of(connection, user).await?;
+                match &entry.tier {
                     Some(tier) => {
                         let values = (users::tier.eq(tier.as_str()), users::updated_at.eq(now.as_micros()));
                         diesel::insert_into(users::table)
@@ -231,9 +264,24 @@ on_both! {
                         diesel::delete(users::table.find(user.as_str())).execute(connection).await?;
                     }
                 }
+                match &schedule {
+                    Some(schedule) => {
+                        let at = reset_schedules::updated_at.eq(now.as_micros());
+                        let values = (reset_schedules::schedule.eq(schedule), at);
+                        diesel::insert_into(reset_schedules::table)
+                            .values((reset_schedules::user_id.eq(user.as_str()), values))
+                            .on_conflict(reset_schedules::user_id)
+                            .do_update()
+                            .set(values)
+                            .execute(connection)
+                            .await?;
+                    }
+                    None => {
+                        diesel::delete(reset_schedules::table.find(user.as_str())).execute(connection).await?;
+                    }
+                }
                 changes::of_user(connection, version, user, now).await?;
-                let after = tier.map(|tier| tier_json(tier.as_str()));
-                let note = note("user.tier", user, before.as_deref().map(tier_json), after);
+                let note = note("user.put", user, entry_json(&before), entry_json(entry));
                 audit::write(connection, version, &note, author, now).await
             })
             .await

@@ -18,16 +18,19 @@ const USERS_TOLD: i64 = 10_000;
 
 const KIND_USER: &str = "user";
 const KIND_KEYS: &str = "keys";
+const KIND_POLICY: &str = "policy";
 
 /// What changed since a version.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Changes {
     /// The newest version: what to ask from next time.
     pub version: i64,
-    /// Whose tier or override changed, each once.
+    /// Whose tier, override or schedule changed, each once.
     pub users: Vec<UserId>,
     /// API keys were made or revoked.
     pub keys: bool,
+    /// Tiers or endpoint costs were set or removed.
+    pub policy: bool,
     /// Too much to tell apart: whatever is held is stale. The other fields say nothing then.
     pub everything: bool,
 }
@@ -46,6 +49,7 @@ impl Changes {
             match (kind.as_str(), user.as_deref().map(UserId::parse)) {
                 (KIND_USER, Some(Ok(user))) => told.users.push(user),
                 (KIND_KEYS, None) => told.keys = true,
+                (KIND_POLICY, None) => told.policy = true,
                 // A newer binary writes a kind that this one does not know.
                 _ => told.everything = true,
             }
@@ -76,6 +80,10 @@ on_both! {
 
     pub(in crate::db) async fn of_keys(connection: &mut Connection, version: i64, now: Timestamp) -> QueryResult<()> {
         tell(connection, version, KIND_KEYS, None, now).await
+    }
+
+    pub(in crate::db) async fn of_policy(connection: &mut Connection, version: i64, now: Timestamp) -> QueryResult<()> {
+        tell(connection, version, KIND_POLICY, None, now).await
     }
 
     async fn tell(
@@ -112,7 +120,7 @@ on_both! {
             .filter(changes_table::version.gt(version).and(changes_table::version.le(newest)))
             .select((changes_table::kind, changes_table::user_id))
             .distinct()
-            .limit(USERS_TOLD + 2)
+            .limit(USERS_TOLD + 3)
             .load(connection)
             .await?;
         let told = Changes::read(newest, rows);

@@ -88,3 +88,27 @@ diesel::table! {
         applied_at -> BigInt,
     }
 }
+
+diesel::table! {
+    tiers (name) {
+        name -> Text,
+        definition -> Text,
+        updated_at -> BigInt,
+    }
+}
+
+diesel::table! {
+    endpoint_costs (id) {
+        id -> BigInt,
+        costs -> Text,
+        updated_at -> BigInt,
+    }
+}
+
+diesel::table! {
+    reset_schedules (user_id) {
+        user_id -> Text,
+        schedule -> Text,
+        updated_at -> BigInt,
+    }
+}

@@ -24,6 +24,13 @@ impl QuotaOverride {
     }
 }
 
+/// What an administrator sets for a user beside an override; an entry that says nothing is none.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct UserEntry {
+    pub tier: Option<TierName>,
+    pub reset_schedule: Option<ResetSchedule>,
+}
+
 /// A user as the database has it. A user without any entry is [`Account::unknown`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Account {

@@ -3,7 +3,7 @@
 use compact_str::CompactString;
 use serde::{Deserialize, Serialize};
 
-use super::cost::{InvalidMultiplier, Multiplier};
+use super::cost::Multiplier;
 
 /// Longest endpoint path, in bytes, before normalisation.
 pub const ENDPOINT_MAX_BYTES: usize = 8192;
@@ -78,12 +78,60 @@ pub struct EndpointCosts {
     rules: Vec<(EndpointCost, Multiplier)>,
 }
 
+/// The most rules there may be: each check without a shorter way reads them all.
+pub const RULES_MAX: usize = 1000;
+
+/// The longest method name.
+pub const METHOD_MAX_BYTES: usize = 32;
+
+/// The most methods that a rule may name.
+const METHODS_MAX: usize = 32;
+
+/// Why endpoint costs can't be as they are: the field, and what is allowed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {message}")]
+pub struct InvalidEndpointCost {
+    pub field: String,
+    pub message: String,
+}
+
+/// 1 to 32 of the characters that a method may have (RFC 9110, section 5.6.2).
+fn is_method(text: &str) -> bool {
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    (1..=METHOD_MAX_BYTES).contains(&text.len()) && text.bytes().all(is_token)
+}
+
+impl EndpointCost {
+    /// Whether the same call would be decided by both.
+    fn collides_with(&self, other: &EndpointCost) -> bool {
+        let shared = |method: &String| other.methods.iter().any(|known| known.eq_ignore_ascii_case(method));
+        self.path == other.path
+            && (self.methods.iter().any(shared) || (self.methods.is_empty() && other.methods.is_empty()))
+    }
+}
+
 impl EndpointCosts {
-    pub fn new(rules: Vec<EndpointCost>) -> Result<Self, InvalidMultiplier> {
-        let mut rules = rules
-            .into_iter()
-            .map(|rule| Multiplier::new(rule.cost).map(|multiplier| (rule, multiplier)))
-            .collect::<Result<Vec<_>, _>>()?;
+    pub fn new(costs: Vec<EndpointCost>) -> Result<Self, InvalidEndpointCost> {
+        let invalid = |field: String, message: &str| Err(InvalidEndpointCost { field, message: message.to_owned() });
+        if costs.len() > RULES_MAX {
+            return invalid("costs".to_owned(), "must be at most 1000");
+        }
+        let mut rules: Vec<(EndpointCost, Multiplier)> = Vec::with_capacity(costs.len());
+        for (number, rule) in costs.into_iter().enumerate() {
+            if rule.methods.len() > METHODS_MAX || !rule.methods.iter().all(|method| is_method(method)) {
+                return invalid(
+                    format!("costs[{number}].methods"),
+                    "must be at most 32 methods, each of 1 to 32 characters",
+                );
+            }
+            if rules.iter().any(|(known, _)| known.collides_with(&rule)) {
+                return invalid(format!("costs[{number}].path"), "another rule decides the same calls");
+            }
+            match Multiplier::new(rule.cost) {
+                Ok(multiplier) => rules.push((rule, multiplier)),
+                Err(error) => return invalid(format!("costs[{number}].cost"), &error.to_string()),
+            }
+        }
         rules.sort_by_key(|(rule, _)| (std::cmp::Reverse(rule.path.0.len()), rule.methods.is_empty()));
         Ok(Self { rules })
     }

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::account::Account;
-use super::endpoint::EndpointCosts;
+use super::endpoint::{EndpointCost, EndpointCosts, InvalidEndpointCost};
 use super::plan::Plan;
 use super::subject::Subject;
 use super::tier::{Tier, TierName};
@@ -19,15 +21,55 @@ pub struct Policy {
     pub endpoint_costs: EndpointCosts,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("there must be a tier `free` and a tier `anonymous`")]
-pub struct MissingTier;
+/// What one source says: the settings, the policy file, or the API. A tier stands in the place of one of its name in a source
+/// below; costs, where there are any, in the place of all costs below.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Layer {
+    #[serde(default)]
+    pub tiers: Vec<Tier>,
+    #[serde(default)]
+    pub costs: Option<Vec<EndpointCost>>,
+}
+
+/// Why there is no policy.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidPolicy {
+    #[error("there must be a tier `free` and a tier `anonymous`")]
+    MissingTier,
+    #[error(transparent)]
+    Costs(#[from] InvalidEndpointCost),
+}
+
+/// What became of a tier that was to be removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TierRemoval {
+    Removed,
+    /// It was never set there.
+    Absent,
+    /// So many users are placed in it.
+    InUse {
+        users: u64,
+    },
+}
+
+impl Layer {
+    pub fn has_tier(&self, name: &TierName) -> bool {
+        self.tiers.iter().any(|tier| tier.name == *name)
+    }
+}
 
 impl Policy {
-    pub fn new(tiers: Vec<Tier>, endpoint_costs: EndpointCosts) -> Result<Self, MissingTier> {
-        let tiers: BTreeMap<_, _> =
-            tiers.into_iter().map(|tier| (tier.name.clone(), (tier.clone(), Arc::new(Plan::of_tier(&tier))))).collect();
-        let known = |name: TierName| tiers.get(&name).cloned().ok_or(MissingTier);
+    /// What the layers say together, the lowest first.
+    pub fn of_layers(layers: &[&Layer]) -> Result<Self, InvalidPolicy> {
+        let tiers: BTreeMap<_, _> = layers
+            .iter()
+            .flat_map(|layer| &layer.tiers)
+            .map(|tier| (tier.name.clone(), (tier.clone(), Arc::new(Plan::of_tier(tier)))))
+            .collect();
+        let costs = layers.iter().rev().find_map(|layer| layer.costs.clone()).unwrap_or_default();
+        let endpoint_costs = EndpointCosts::new(costs)?;
+        let known = |name: TierName| tiers.get(&name).cloned().ok_or(InvalidPolicy::MissingTier);
         Ok(Self { free: known(TierName::free())?, anonymous: known(TierName::anonymous())?, endpoint_costs, tiers })
     }
 

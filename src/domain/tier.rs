@@ -62,13 +62,19 @@ pub const CONCURRENT_MAX: u64 = 1_000_000;
 pub struct Tier {
     pub name: TierName,
     pub limits: Vec<Limit>,
-    /// How many requests may run at once.
+    /// How many requests may run at once; [`CONCURRENT_MAX`] where it is not said.
+    #[serde(default = "as_many_as_may_be")]
     pub concurrent_requests: u64,
-    /// How many WebSockets may be open at once.
+    /// How many WebSockets may be open at once; [`CONCURRENT_MAX`] where it is not said.
+    #[serde(default = "as_many_as_may_be")]
     pub concurrent_websockets: u64,
     /// Where the windows `day` and `month` begin; a user's own goes before it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reset_schedule: Option<ResetSchedule>,
+}
+
+const fn as_many_as_may_be() -> u64 {
+    CONCURRENT_MAX
 }
 
 /// Why a tier can't be as it is: the field, and what is allowed.

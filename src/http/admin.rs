@@ -1,4 +1,4 @@
-//! What an administrator reads and sets: users, tiers, endpoint costs, the audit.
+//! What an administrator reads and sets: users, the audit.
 
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
@@ -9,7 +9,9 @@ use super::body::Body;
 use super::error::Problem;
 use super::path::InPath;
 use super::{State, body, caller, subject};
-use crate::domain::tier::TierName;
+use crate::domain::account::UserEntry;
+use crate::domain::schedule::ResetSchedule;
+use crate::domain::subject::UserId;
 
 const AUDIT_MAX: u32 = 1000;
 
@@ -17,7 +19,7 @@ const AUDIT_MAX: u32 = 1000;
 #[serde(deny_unknown_fields)]
 struct UserBody {
     tier: Option<String>,
-    reset_schedule: Option<Value>,
+    reset_schedule: Option<ResetSchedule>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -30,7 +32,8 @@ struct AuditQuery {
 pub async fn user(state: Data<State>, request: HttpRequest, InPath(id): InPath) -> Result<HttpResponse, Problem> {
     caller::admin(&state, &request)?;
     let account = state.books.account(&subject::user_id(&id)?).await?;
-    Ok(HttpResponse::Ok().json(user_json(account.user_id.as_str(), account.tier.as_ref())))
+    let entry = UserEntry { tier: account.tier, reset_schedule: account.reset_schedule };
+    Ok(HttpResponse::Ok().json(user_json(&account.user_id, &entry)))
 }
 
 pub async fn put_user(
@@ -41,38 +44,13 @@ pub async fn put_user(
 ) -> Result<HttpResponse, Problem> {
     let admin = caller::admin(&state, &request)?;
     let user = subject::user_id(&id)?;
-    let entry: UserBody = body::parse(&request, &bytes)?;
-    if entry.reset_schedule.is_some() {
-        return Err(Problem::invalid("reset_schedule", "is not supported by this version"));
-    }
-    let policy = state.limiter.policy();
-    let known = |text: String| TierName::parse(&text).ok().filter(|tier| policy.has_tier(tier));
-    let tier = match entry.tier {
-        Some(text) => Some(known(text).ok_or_else(|| Problem::invalid("tier", "there is no such tier"))?),
-        None => None,
-    };
-    state.books.put_user_tier(&user, tier.as_ref(), &caller::author(&state, &request, &admin)).await?;
+    let UserBody { tier, reset_schedule } = body::parse(&request, &bytes)?;
+    let tier = tier.map(|text| subject::known_tier(&state.limiter.policy(), &text)).transpose()?;
+    let reset_schedule = reset_schedule.filter(|schedule| *schedule != ResetSchedule::default());
+    let entry = UserEntry { tier, reset_schedule };
+    state.books.put_user(&user, &entry, &caller::author(&state, &request, &admin)).await?;
     state.limiter.forget(std::slice::from_ref(&user)).await;
-    Ok(HttpResponse::Ok().json(user_json(user.as_str(), tier.as_ref())))
-}
-
-pub async fn tiers(state: Data<State>, request: HttpRequest) -> Result<HttpResponse, Problem> {
-    caller::admin(&state, &request)?;
-    let policy = state.limiter.policy();
-    Ok(HttpResponse::Ok().json(json!({ "items": policy.tiers().collect::<Vec<_>>(), "next": null })))
-}
-
-pub async fn tier(state: Data<State>, request: HttpRequest, InPath(name): InPath) -> Result<HttpResponse, Problem> {
-    caller::admin(&state, &request)?;
-    let policy = state.limiter.policy();
-    let tier = policy.tiers().find(|tier| tier.name.as_str() == name);
-    tier.map(|tier| HttpResponse::Ok().json(tier)).ok_or_else(|| Problem::absent("there is no such tier"))
-}
-
-pub async fn endpoints(state: Data<State>, request: HttpRequest) -> Result<HttpResponse, Problem> {
-    caller::admin(&state, &request)?;
-    let policy = state.limiter.policy();
-    Ok(HttpResponse::Ok().json(json!({ "costs": policy.endpoint_costs.rules().collect::<Vec<_>>() })))
+    Ok(HttpResponse::Ok().json(user_json(&user, &entry)))
 }
 
 pub async fn audit(state: Data<State>, request: HttpRequest) -> Result<HttpResponse, Problem> {
@@ -97,6 +75,6 @@ pub async fn audit(state: Data<State>, request: HttpRequest) -> Result<HttpRespo
     Ok(HttpResponse::Ok().json(json!({ "items": items, "next": next })))
 }
 
-fn user_json(user: &str, tier: Option<&TierName>) -> Value {
-    json!({ "user_id": user, "tier": tier, "reset_schedule": null })
+fn user_json(user: &UserId, entry: &UserEntry) -> Value {
+    json!({ "user_id": user.as_str(), "tier": entry.tier, "reset_schedule": entry.reset_schedule })
 }

@@ -12,6 +12,7 @@ use futures_util::FutureExt;
 use serde::de::DeserializeOwned;
 
 use super::error::{self, Problem};
+use crate::domain::invalid::at_field;
 
 /// Larger bodies are refused.
 pub const BODY_MAX_BYTES: usize = 1024 * 1024;
@@ -96,7 +97,10 @@ fn in_words(error: &serde_json::Error, field: &str) -> Problem {
         match missing {
             Some(name) if field == "." => Problem::invalid(name, "is required"),
             Some(name) => Problem::invalid(format!("{field}.{name}"), "is required"),
-            None => Problem::invalid(if field == "." { "body" } else { field }, message),
+            None => {
+                let (field, message) = at_field(field, message);
+                Problem::invalid(if field.is_empty() { "body".to_owned() } else { field }, message)
+            }
         }
     }
 }

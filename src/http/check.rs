@@ -13,7 +13,7 @@ use super::subject::{UserText, known_tier, subject_of};
 use super::{State, body, caller, headers, subject};
 use crate::domain::cost::{Items, Multiplier};
 use crate::domain::decision::Decision;
-use crate::domain::endpoint::EndpointPath;
+use crate::domain::endpoint::{EndpointPath, METHOD_MAX_BYTES};
 use crate::domain::lease::{LEASE_OF_A_CHECK, LeaseKind};
 use crate::domain::policy::Policy;
 use crate::identity::Identity;
@@ -21,9 +21,6 @@ use crate::limiter::{Check, Outbox, RequestId};
 
 /// The most checks that one batch may carry.
 const BATCH_MAX: usize = 1000;
-
-/// The longest method name that is read.
-const METHOD_MAX_BYTES: usize = 32;
 
 /// The body of a check, before its fields are looked at.
 #[derive(Debug, Deserialize)]

@@ -29,7 +29,11 @@ pub async fn whole(state: Data<State>) -> HttpResponse {
     let database_up = state.books.ping().await.is_ok();
     let ping = u64::try_from(watch.elapsed().as_micros()).unwrap_or(u64::MAX);
     let books = state.books.stats();
-    let well = database_up && !limiter.fallback_active && limiter.shards.iter().all(|shard| shard.alive);
+    let policy = state.policy.status();
+    let well = database_up
+        && policy.error.is_none()
+        && !limiter.fallback_active
+        && limiter.shards.iter().all(|shard| shard.alive);
     let part = |up: bool| if up { "ok" } else { "degraded" };
     let redis = limiter.redis.map(|redis| {
         json!({ "status": part(redis.up), "ping_micros": redis.ping_micros, "error": redis.last_error.map(|_| "Redis does not answer") })
@@ -41,6 +45,12 @@ pub async fn whole(state: Data<State>) -> HttpResponse {
         "shards": limiter.shards.iter().map(|shard| json!({ "alive": shard.alive, "queued": shard.queued })).collect::<Vec<_>>(),
         "redis": redis,
         "fallback_active": limiter.fallback_active,
+        "policy": {
+            "status": part(policy.error.is_none()),
+            "file": policy.has_file,
+            "error": policy.error,
+            "loaded_at": policy.loaded_at,
+        },
         "database": {
             "status": part(database_up && books.last_error.is_none()),
             "ping_micros": database_up.then_some(ping),

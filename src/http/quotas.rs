@@ -13,7 +13,8 @@ use super::{State, body, caller, headers};
 use crate::domain::account::QuotaOverride;
 use crate::domain::cost::LIMIT_MAX;
 use crate::domain::decision::LimitStatus;
-use crate::domain::limit::LimitName;
+use crate::domain::limit::{LOG_MAX, LimitName};
+use crate::domain::plan::Rule;
 use crate::domain::subject::{Subject, UserId};
 use crate::domain::tier::TierName;
 use crate::domain::time::Timestamp;
@@ -85,9 +86,25 @@ pub async fn put_override(
     let admin = caller::admin(&state, &request)?;
     let user = user_id(&id)?;
     let quota_override = body::parse::<OverrideBody>(&request, &bytes)?.into_override(&user, state.clock.now())?;
+    fits_logs(&state, &user, &quota_override).await?;
     state.books.put_override(&user, &quota_override, &caller::author(&state, &request, &admin)).await?;
     state.limiter.forget(std::slice::from_ref(&user)).await;
     show(&state, Subject::User(user), None).await
+}
+
+/// A sliding log remembers each unit: an override of one can't be larger than it may be.
+async fn fits_logs(state: &State, user: &UserId, asked: &QuotaOverride) -> Result<(), Problem> {
+    let plan = state.limiter.status(Subject::User(user.clone()), None).await?.plan;
+    for (name, field, requests) in [
+        (LimitName::hour(), "custom_requests_per_hour", asked.requests_per_hour),
+        (LimitName::day(), "custom_requests_per_day", asked.requests_per_day),
+    ] {
+        let is_log = plan.limit(&name).is_some_and(|limit| matches!(limit.rule, Rule::SlidingLog(_)));
+        if is_log && requests.is_some_and(|requests| requests > LOG_MAX) {
+            return Err(Problem::invalid(field, "must be at most 10000: the limit is a sliding_window_log"));
+        }
+    }
+    Ok(())
 }
 
 pub async fn delete_override(

@@ -42,6 +42,8 @@ pub struct Metrics {
     pub fallback_active: IntGauge,
     /// Units that were granted while Redis was away and then added to it.
     pub reconciled_units: IntCounter,
+    /// Policy files that could not be taken over, over the life of the process.
+    pub policy_file_failures: IntGauge,
     /// Usage rows that wait for the database.
     pub usage_pending_rows: IntGauge,
     /// Usage rows written, over the life of the process.
@@ -93,6 +95,8 @@ impl Metrics {
             fallback_active: made.gauge("quotad_fallback_active", "1 while a shard decides without Redis")?,
             reconciled_units: made
                 .counter("quotad_reconciled_units_total", "Units granted without Redis, then added to it")?,
+            policy_file_failures: made
+                .gauge("quotad_policy_file_failures", "Policy files that could not be taken over since the start")?,
             usage_pending_rows: made.gauge("quotad_usage_pending_rows", "Usage rows that wait for the database")?,
             usage_flushed_rows: made.gauge("quotad_usage_flushed_rows", "Usage rows written since the start")?,
             usage_flush_failures: made.gauge("quotad_usage_flush_failures", "Failed flushes since the start")?,

@@ -3,12 +3,14 @@
 use serde_json::Value;
 
 use super::{Books, BooksError};
-use crate::domain::account::{Account, QuotaOverride};
+use crate::domain::account::{Account, QuotaOverride, UserEntry};
 use crate::domain::credential::{ApiKeyRecord, KeyId};
+use crate::domain::endpoint::EndpointCost;
 use crate::domain::limit::LimitName;
+use crate::domain::policy::{Layer, TierRemoval};
 use crate::domain::report::{AuditEntry, Author, Granularity, HistoryItem, UsageReport};
 use crate::domain::subject::{Subject, UserId};
-use crate::domain::tier::TierName;
+use crate::domain::tier::{Tier, TierName};
 use crate::domain::time::Timestamp;
 
 /// See the functions of the same names of [`crate::db::Database`].
@@ -53,13 +55,29 @@ impl Books {
         Ok(self.shared.database.delete_override(user, author, self.now()).await?)
     }
 
-    pub async fn put_user_tier(
+    pub async fn put_user(&self, user: &UserId, entry: &UserEntry, author: &Author) -> Result<(), BooksError> {
+        Ok(self.shared.database.put_user(user, entry, author, self.now()).await?)
+    }
+
+    pub async fn load_policy(&self) -> Result<Layer, BooksError> {
+        Ok(self.shared.database.load_policy().await?)
+    }
+
+    pub async fn put_tier(&self, tier: &Tier, author: &Author) -> Result<(), BooksError> {
+        Ok(self.shared.database.put_tier(tier, author, self.now()).await?)
+    }
+
+    pub async fn delete_tier(
         &self,
-        user: &UserId,
-        tier: Option<&TierName>,
+        name: &TierName,
+        is_elsewhere: bool,
         author: &Author,
-    ) -> Result<(), BooksError> {
-        Ok(self.shared.database.put_user_tier(user, tier, author, self.now()).await?)
+    ) -> Result<TierRemoval, BooksError> {
+        Ok(self.shared.database.delete_tier(name, is_elsewhere, author, self.now()).await?)
+    }
+
+    pub async fn put_endpoint_costs(&self, costs: &[EndpointCost], author: &Author) -> Result<(), BooksError> {
+        Ok(self.shared.database.put_endpoint_costs(costs, author, self.now()).await?)
     }
 
     pub async fn insert_key(&self, key: &ApiKeyRecord, author: &Author) -> Result<(), BooksError> {

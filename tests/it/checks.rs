@@ -275,9 +275,6 @@ async fn a_check_a_denial_and_a_quota_look_as_the_contract_has_them() {
 async fn what_is_to_come_is_refused_and_not_passed_over() {
     let stores = Stores::start(Backend::Embedded);
     let quotad = stores.quotad(&[]).await;
-    let schedule = json!({"tier": "pro", "reset_schedule": {"day": {"at": "06:30", "timezone": "Europe/Berlin"}}});
-    let answer = quotad.put("/api/v2/admin/users/u", schedule).await;
-    assert_eq!((answer.status, answer.json["errors"][0]["field"].as_str()), (422, Some("reset_schedule")));
     for (method, path) in [
         (Method::GET, "/api/v2/forward-auth"),
         (Method::GET, "/api/v2/admin/overrides"),

@@ -15,6 +15,7 @@ mod support;
 
 mod access;
 mod admin;
+mod algorithms;
 mod checks;
 mod cli;
 mod errors;
@@ -25,6 +26,7 @@ mod lua_model;
 mod openapi;
 mod packaging;
 mod persistence;
+mod policy;
 mod redis_away;
 mod redis_line;
 mod restart;

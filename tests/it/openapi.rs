@@ -1,110 +1,19 @@
 //! `/openapi.json` says what the service does: the same routes, and answers of the shape that it describes.
 
+mod document;
+
 use std::collections::BTreeSet;
 
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use self::document::{Document, Operation, routes};
 use crate::support::answer::{Answer, token};
 use crate::support::quotad::{ADMIN_KEY, Backend, Quotad, Start, Stores};
 use crate::support::redis_server::RedisServer;
 
 /// Pages for people: what is below `/docs/` is no part of the interface.
 const PAGES: &str = "/docs/{file:.*}";
-const METHODS: [&str; 4] = ["get", "post", "put", "delete"];
-
-struct Document(Value);
-
-/// One method of one path.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Operation {
-    path: String,
-    method: String,
-}
-
-impl Document {
-    fn read() -> Self {
-        Self(serde_json::from_str(include_str!("../../src/http/openapi.json")).expect("JSON"))
-    }
-
-    fn operations(&self) -> BTreeSet<Operation> {
-        let paths = self.0["paths"].as_object().expect("paths");
-        let of_path = |(path, item): (&String, &Value)| {
-            let methods = METHODS.iter().filter(|method| item.get(**method).is_some());
-            methods.map(|method| Operation { path: path.clone(), method: (*method).to_owned() }).collect::<Vec<_>>()
-        };
-        paths.iter().flat_map(of_path).collect()
-    }
-
-    fn of(&self, operation: &Operation) -> &Value {
-        &self.0["paths"][&operation.path][&operation.method]
-    }
-
-    fn statuses(&self, operation: &Operation) -> Vec<u16> {
-        let responses = self.of(operation)["responses"].as_object().expect("responses");
-        responses.keys().map(|status| status.parse().expect("a status")).collect()
-    }
-
-    /// Whether an instance is what a schema of this document says, and has no field that it does not name.
-    fn assert_valid(&self, schema: &Value, instance: &Value, what: &str) {
-        let mut schema = schema.clone();
-        schema["components"] = self.0["components"].clone();
-        close(&mut schema);
-        let validator = jsonschema::options().should_validate_formats(true).build(&schema).expect("a schema");
-        let errors: Vec<String> =
-            validator.iter_errors(instance).map(|error| format!("{}: {error}", error.instance_path())).collect();
-        assert!(errors.is_empty(), "{what}: {errors:#?} in {instance:#}");
-    }
-
-    /// The answer is one of those that the document has for this operation, with its headers and its body.
-    fn assert_answer(&self, operation: &Operation, answer: &Answer) {
-        let what = format!("{operation:?} {}", answer.status);
-        let response = &self.of(operation)["responses"][answer.status.to_string()];
-        assert!(response.is_object(), "{what} is not in the document: {}", answer.text);
-        for name in response["headers"].as_object().into_iter().flat_map(|headers| headers.keys()) {
-            let value = answer.header(name).unwrap_or_else(|| panic!("{what}: no {name} in {:?}", answer.headers));
-            let schema = &self.0["components"]["headers"][name]["schema"];
-            let value = if schema["type"] == "integer" { json!(answer.number(name)) } else { json!(value) };
-            self.assert_valid(schema, &value, &format!("{what}, {name}"));
-        }
-        let Some(content) = response.get("content") else {
-            assert!(answer.text.is_empty(), "{what}: {}", answer.text);
-            return;
-        };
-        let kind = answer.header("content-type").and_then(|kind| kind.split(';').next()).expect("a content type");
-        let schema = content[kind].get("schema").unwrap_or_else(|| panic!("{what}: no {kind}"));
-        let body = if kind.ends_with("json") { answer.json.clone() } else { json!(answer.text) };
-        self.assert_valid(schema, &body, &what);
-    }
-}
-
-/// Makes every object of a schema refuse fields that it does not name.
-fn close(schema: &mut Value) {
-    match schema {
-        Value::Object(fields) => {
-            if fields.contains_key("properties") {
-                fields.entry("additionalProperties").or_insert(json!(false));
-            }
-            fields.iter_mut().filter(|(name, _)| *name != "examples").for_each(|(_, inner)| close(inner));
-        }
-        Value::Array(items) => items.iter_mut().for_each(close),
-        _ => {}
-    }
-}
-
-/// The paths and methods in the list of routes.
-fn routes() -> BTreeSet<Operation> {
-    let source = include_str!("../../src/http.rs");
-    let mut found = BTreeSet::new();
-    for resource in source.split(".service(resource(").skip(1) {
-        let (path, rest) = resource.trim_start().trim_start_matches('"').split_once('"').expect("a path");
-        let (routes, _) = rest.split_once(']').expect("its routes");
-        for method in METHODS.iter().filter(|method| routes.contains(&format!("{method}("))) {
-            found.insert(Operation { path: path.to_owned(), method: (*method).to_owned() });
-        }
-    }
-    found
-}
 
 #[test]
 fn every_route_is_in_the_document_and_nothing_else() {
@@ -338,6 +247,7 @@ async fn administration(tour: &mut Tour) {
     ] {
         tour.ask(method, template, &path, body, status).await;
     }
+    policy(tour).await;
     let wanted = json!({"name": "k", "role": "user", "user_id": "42", "expires_at": "2999-12-01T00:00:00Z"});
     let made = tour.ask(Method::POST, keys, keys, Some(wanted), 201).await;
     let path = filled(key, made.json["id"].as_str().expect("an id"));
@@ -345,6 +255,53 @@ async fn administration(tour: &mut Tour) {
     tour.ask(Method::DELETE, key, &path, None, 404).await;
     let listed = tour.ask(Method::GET, keys, keys, None, 200).await;
     assert_eq!(listed.json["items"].as_array().map(Vec::len), Some(1), "{}", listed.text);
+}
+
+async fn policy(tour: &mut Tour) {
+    let (tier, endpoints, user) =
+        ("/api/v2/admin/tiers/{name}", "/api/v2/admin/endpoints", "/api/v2/admin/users/{user_id}");
+    let limits = json!([
+        {"name": "week", "algorithm": "fixed_window", "window": "week", "requests": 7},
+        {"name": "minute", "algorithm": "fixed_window", "period_seconds": 60, "requests": 7},
+        {"name": "log", "algorithm": "sliding_window_log", "period_seconds": 60, "requests": 7, "enforce": false},
+        {"name": "counter", "algorithm": "sliding_window_counter", "period_seconds": 60, "requests": 7},
+        {"name": "bucket", "algorithm": "token_bucket", "period_seconds": 60, "requests": 7, "burst": 3},
+    ]);
+    let schedule = json!({"month": {"day": 31, "at": "00:00", "timezone": "Europe/Berlin"}});
+    let gold = json!({"limits": limits, "reset_schedule": schedule});
+    for (method, template, path, body, status) in [
+        (Method::PUT, tier, filled(tier, "gold"), Some(gold), 200),
+        (Method::GET, tier, filled(tier, "gold"), None, 200),
+        (Method::PUT, tier, filled(tier, "gold"), Some(json!({"limits": [{}]})), 422),
+        (Method::PUT, user, filled(user, "43"), Some(json!({"tier": "gold", "reset_schedule": schedule})), 200),
+        (
+            Method::POST,
+            "/api/v2/check",
+            "/api/v2/check".to_owned(),
+            Some(json!({"user_id": "43", "explain": true})),
+            200,
+        ),
+        (Method::DELETE, tier, filled(tier, "gold"), None, 409),
+        (Method::PUT, user, filled(user, "43"), Some(json!({})), 200),
+        (Method::DELETE, tier, filled(tier, "gold"), None, 204),
+        (Method::DELETE, tier, filled(tier, "gold"), None, 404),
+        (
+            Method::PUT,
+            endpoints,
+            endpoints.to_owned(),
+            Some(json!({"costs": [{"path": "/a", "methods": ["GET"], "cost": 3}]})),
+            200,
+        ),
+        (
+            Method::PUT,
+            endpoints,
+            endpoints.to_owned(),
+            Some(json!({"costs": [{"path": "/a", "methods": [], "cost": -1}]})),
+            422,
+        ),
+    ] {
+        tour.ask(method, template, &path, body, status).await;
+    }
 }
 
 async fn operating(tour: &mut Tour) {

@@ -8,7 +8,7 @@ use diesel::{Connection, SqliteConnection};
 use quotad::clock::Clock;
 use quotad::config::{DatabaseLocation, DatabaseSettings};
 use quotad::db::{Database, DbError, FlushBatch, FlushOutcome, OverflowKey, SubjectKind};
-use quotad::domain::account::{Account, QuotaOverride};
+use quotad::domain::account::{Account, QuotaOverride, UserEntry};
 use quotad::domain::credential::{ApiKeyRecord, KeyId, Role};
 use quotad::domain::limit::SlotId;
 use quotad::domain::report::{Author, Granularity, HistoryItem};
@@ -192,6 +192,11 @@ fn user(text: &str) -> Subject {
 
 fn address(text: &str) -> Subject {
     Subject::Ip(ClientAddress::new(text.parse().unwrap(), 64))
+}
+
+/// A place in a tier, and no schedule.
+fn entry(tier_name: Option<&str>) -> UserEntry {
+    UserEntry { tier: tier_name.map(tier), reset_schedule: None }
 }
 
 fn tier(text: &str) -> TierName {

@@ -7,8 +7,8 @@ on_every_database! {
         let database = home.database().await;
         let (by, now) = (author(), HOUR);
         database.put_override(&id("42"), &days_override(Some(at(100))), &by, now).await.unwrap();
-        database.put_user_tier(&id("42"), Some(&tier("pro")), &by, now).await.unwrap();
-        database.put_user_tier(&id("a:b{}%*'\""), Some(&tier("free")), &by, now).await.unwrap();
+        database.put_user(&id("42"), &entry(Some("pro")), &by, now).await.unwrap();
+        database.put_user(&id("a:b{}%*'\""), &entry(Some("free")), &by, now).await.unwrap();
         database.put_override(&id("7"), &days_override(None), &by, now).await.unwrap();
 
         let mut asked: Vec<_> = (0..1_500).map(|number| id(&format!("nobody-{number}"))).collect();
@@ -29,7 +29,7 @@ on_every_database! {
         assert_eq!(database.load_accounts(&[id("42")]).await.unwrap()[0].quota_override, Some(replaced));
         assert!(database.delete_override(&id("42"), &by, now).await.unwrap());
         assert!(!database.delete_override(&id("42"), &by, now).await.unwrap());
-        database.put_user_tier(&id("42"), None, &by, now).await.unwrap();
+        database.put_user(&id("42"), &entry(None), &by, now).await.unwrap();
         assert_eq!(database.load_accounts(&[id("42")]).await.unwrap(), vec![]);
         assert_eq!(database.load_accounts(&[]).await.unwrap(), vec![]);
     }
@@ -58,8 +58,8 @@ on_every_database! {
         assert_eq!((start.version, start.users.len(), start.keys, start.everything), (0, 0, false, false));
 
         database.put_override(&id("1"), &days_override(None), &author(), HOUR).await.unwrap();
-        database.put_user_tier(&id("2"), Some(&tier("pro")), &author(), HOUR).await.unwrap();
-        database.put_user_tier(&id("2"), None, &author(), HOUR).await.unwrap();
+        database.put_user(&id("2"), &entry(Some("pro")), &author(), HOUR).await.unwrap();
+        database.put_user(&id("2"), &entry(None), &author(), HOUR).await.unwrap();
         let mut told = database.changes_since(0).await.unwrap();
         told.users.sort();
         assert_eq!((told.version, told.users, told.keys), (3, vec![id("1"), id("2")], false));
@@ -81,7 +81,7 @@ on_every_database! {
         let database = home.database().await;
         let write = |number: usize| {
             let (database, user) = (database.clone(), id(&number.to_string()));
-            async move { database.put_user_tier(&user, Some(&tier("pro")), &author(), HOUR).await.unwrap() }
+            async move { database.put_user(&user, &entry(Some("pro")), &author(), HOUR).await.unwrap() }
         };
         let watch = async {
             let (mut seen, mut users) = (0, Vec::new());
@@ -104,7 +104,7 @@ on_every_database! {
         database.put_override(&id("42"), &days_override(Some(at(1))), &author(), at(0)).await.unwrap();
         database.delete_override(&id("42"), &author(), at(1)).await.unwrap();
         database.delete_override(&id("42"), &author(), at(1)).await.unwrap();
-        database.put_user_tier(&id("42"), Some(&tier("pro")), &author(), at(2)).await.unwrap();
+        database.put_user(&id("42"), &entry(Some("pro")), &author(), at(2)).await.unwrap();
         database.insert_key(&api_key("aaaaaaaa"), &author(), at(3)).await.unwrap();
         let itself = Author { actor: "quotad".to_owned(), address: None };
         database.revoke_key(&KeyId::parse("aaaaaaaa").unwrap(), &itself, at(4)).await.unwrap();
@@ -121,7 +121,7 @@ on_every_database! {
             ("quota.reset", "user:42", at(5)),
             ("key.revoke", "key:aaaaaaaa", at(4)),
             ("key.create", "key:aaaaaaaa", at(3)),
-            ("user.tier", "user:42", at(2)),
+            ("user.put", "user:42", at(2)),
             ("override.delete", "user:42", at(1)),
             ("override.put", "user:42", at(0)),
         ]);
@@ -133,7 +133,7 @@ on_every_database! {
         });
         assert_eq!((&entries[5].before, &entries[5].after), (&None, &Some(set.clone())));
         assert_eq!((&entries[4].before, &entries[4].after), (&Some(set), &None));
-        assert_eq!(entries[3].after, Some(json!({"tier": "pro"})));
+        assert_eq!(entries[3].after, Some(json!({"tier": "pro", "reset_schedule": null})));
         assert_eq!((entries[5].actor.as_str(), entries[5].address.as_deref()), ("key:testkey1", Some("203.0.113.9")));
         assert_eq!((entries[1].actor.as_str(), entries[1].address.as_deref()), ("quotad", None));
 

@@ -179,6 +179,11 @@ impl Quotad {
         &self.data
     }
 
+    /// The number of its process.
+    pub fn id(&self) -> String {
+        self.child.id().to_string()
+    }
+
     /// All that it has printed so far.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.own.path().join("output")).unwrap_or_default()

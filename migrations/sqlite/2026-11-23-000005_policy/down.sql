@@ -1,0 +1,3 @@
+DROP TABLE reset_schedules;
+DROP TABLE endpoint_costs;
+DROP TABLE tiers;

@@ -1,0 +1,134 @@
+//! What an operator decides for all: tiers and endpoint costs.
+
+use actix_web::web::Data;
+use actix_web::{HttpRequest, HttpResponse};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::body::Body;
+use super::error::Problem;
+use super::path::InPath;
+use super::{State, body, caller};
+use crate::domain::endpoint::{EndpointCost, EndpointCosts};
+use crate::domain::limit::Limit;
+use crate::domain::policy::TierRemoval;
+use crate::domain::schedule::ResetSchedule;
+use crate::domain::tier::{CONCURRENT_MAX, Tier, TierName};
+use crate::policy::TierSource;
+
+/// The most tiers that may be set.
+const TIERS_MAX: usize = 1000;
+
+/// A tier as it is set. Its name stands in the path.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TierBody {
+    name: Option<String>,
+    limits: Vec<Limit>,
+    concurrent_requests: Option<u64>,
+    concurrent_websockets: Option<u64>,
+    reset_schedule: Option<ResetSchedule>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EndpointsBody {
+    costs: Vec<EndpointCost>,
+}
+
+#[derive(Debug, Serialize)]
+struct EndpointsView<'a> {
+    costs: Vec<&'a EndpointCost>,
+}
+
+pub async fn tiers(state: Data<State>, request: HttpRequest) -> Result<HttpResponse, Problem> {
+    caller::admin(&state, &request)?;
+    let policy = state.limiter.policy();
+    Ok(HttpResponse::Ok().json(json!({ "items": policy.tiers().collect::<Vec<_>>(), "next": null })))
+}
+
+pub async fn tier(state: Data<State>, request: HttpRequest, InPath(name): InPath) -> Result<HttpResponse, Problem> {
+    caller::admin(&state, &request)?;
+    let policy = state.limiter.policy();
+    let tier = policy.tiers().find(|tier| tier.name.as_str() == name);
+    tier.map(|tier| HttpResponse::Ok().json(tier)).ok_or_else(no_such_tier)
+}
+
+pub async fn put_tier(
+    state: Data<State>,
+    request: HttpRequest,
+    InPath(name): InPath,
+    Body(bytes): Body,
+) -> Result<HttpResponse, Problem> {
+    let admin = caller::admin(&state, &request)?;
+    let tier = body::parse::<TierBody>(&request, &bytes)?.into_tier(&name)?;
+    let is_new = state.policy.source_of(&tier.name) != Some(TierSource::Api);
+    if is_new && state.policy.set_by_api() >= TIERS_MAX {
+        return Err(Problem::conflict("there are 1000 tiers already"));
+    }
+    state.books.put_tier(&tier, &caller::author(&state, &request, &admin)).await?;
+    state.policy.follow_api().await?;
+    Ok(HttpResponse::Ok().json(tier))
+}
+
+pub async fn delete_tier(
+    state: Data<State>,
+    request: HttpRequest,
+    InPath(name): InPath,
+) -> Result<HttpResponse, Problem> {
+    let admin = caller::admin(&state, &request)?;
+    let name = TierName::parse(&name).map_err(|_| no_such_tier())?;
+    match state.policy.source_of(&name) {
+        None => return Err(no_such_tier()),
+        Some(TierSource::Settings) => return Err(Problem::conflict("this tier comes from the settings")),
+        Some(TierSource::File) => return Err(Problem::conflict("this tier comes from the policy file")),
+        Some(TierSource::Api) => {}
+    }
+    let is_elsewhere = state.policy.has_below_api(&name);
+    let removal = state.books.delete_tier(&name, is_elsewhere, &caller::author(&state, &request, &admin)).await?;
+    state.policy.follow_api().await?;
+    match removal {
+        TierRemoval::Removed => Ok(HttpResponse::NoContent().finish()),
+        TierRemoval::Absent => Err(no_such_tier()),
+        TierRemoval::InUse { users } => Err(Problem::conflict(format!("{users} users are placed in this tier"))),
+    }
+}
+
+pub async fn endpoints(state: Data<State>, request: HttpRequest) -> Result<HttpResponse, Problem> {
+    caller::admin(&state, &request)?;
+    Ok(HttpResponse::Ok().json(EndpointsView { costs: state.limiter.policy().endpoint_costs.rules().collect() }))
+}
+
+pub async fn put_endpoints(
+    state: Data<State>,
+    request: HttpRequest,
+    Body(bytes): Body,
+) -> Result<HttpResponse, Problem> {
+    let admin = caller::admin(&state, &request)?;
+    let EndpointsBody { costs } = body::parse(&request, &bytes)?;
+    EndpointCosts::new(costs.clone()).map_err(|error| Problem::invalid(error.field, error.message))?;
+    state.books.put_endpoint_costs(&costs, &caller::author(&state, &request, &admin)).await?;
+    state.policy.follow_api().await?;
+    Ok(HttpResponse::Ok().json(EndpointsView { costs: state.limiter.policy().endpoint_costs.rules().collect() }))
+}
+
+fn no_such_tier() -> Problem {
+    Problem::absent("there is no such tier")
+}
+
+impl TierBody {
+    fn into_tier(self, name: &str) -> Result<Tier, Problem> {
+        if self.name.is_some_and(|written| written != name) {
+            return Err(Problem::invalid("name", "must agree with the path"));
+        }
+        let tier = Tier {
+            name: TierName::parse(name).map_err(|error| Problem::invalid("name", error.to_string()))?,
+            limits: self.limits,
+            concurrent_requests: self.concurrent_requests.unwrap_or(CONCURRENT_MAX),
+            concurrent_websockets: self.concurrent_websockets.unwrap_or(CONCURRENT_MAX),
+            reset_schedule: self.reset_schedule.filter(|schedule| *schedule != ResetSchedule::default()),
+        };
+        tier.check().map_err(|error| Problem::invalid(error.field, error.message))?;
+        Ok(tier)
+    }
+}
