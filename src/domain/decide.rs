@@ -38,7 +38,7 @@ pub fn add(state: &mut SubjectState, limit: &PlannedLimit, other: &SubjectState,
     let slot = limit.slot;
     match &limit.rule {
         Rule::FixedWindow(_) => fixed_window::add(state, slot, other, now),
-        Rule::SlidingLog(period) => sliding_log::add(state, slot, *period, other, now),
+        Rule::SlidingLog(period) => sliding_log::add(state, slot, *period, limit.requests, other, now),
         Rule::SlidingCounter(period) => sliding_counter::add(state, slot, *period, other, now),
         Rule::TokenBucket(bucket) => token_bucket::add(state, slot, bucket, other, now),
     }

@@ -90,6 +90,17 @@ pub fn room_at(
 
 /// Adds an entry, and drops those that have left. The sum saturates at [`COUNT_MAX`].
 pub fn charge(state: &mut SubjectState, slot: SlotId, period: Period, requests: u64, cost: Cost, now: Timestamp) {
+    put(state, slot, period, requests, (now, cost.units()), now);
+}
+
+fn put(
+    state: &mut SubjectState,
+    slot: SlotId,
+    period: Period,
+    requests: u64,
+    (made_at, units): (Timestamp, u64),
+    now: Timestamp,
+) {
     let used = used(state, slot, period, now);
     let mut log = match (state.take_log(slot, now), state.live(slot, now)) {
         (Some(log), _) => log,
@@ -99,12 +110,12 @@ pub fn charge(state: &mut SubjectState, slot: SlotId, period: Period, requests: 
         }
         (None, None) => Log { id: slot, whole_at: now, entries: VecDeque::new(), folded: 0 },
     };
-    let at = log.entries.back().map_or(now, |newest| newest.at.max(now));
+    let at = log.entries.back().map_or(made_at, |newest| newest.at.max(made_at));
     while log.entries.front().is_some_and(|oldest| !counts(oldest, period, now)) {
         log.entries.pop_front();
         log.folded = 0;
     }
-    let units = cost.units().min(COUNT_MAX.saturating_sub(used));
+    let units = units.min(COUNT_MAX.saturating_sub(used));
     let full = log.folded.saturating_add(log.entries.len() as u64) >= requests.max(1);
     match log.entries.back_mut().filter(|_| full) {
         Some(newest) => newest.units = newest.units.saturating_add(units),
@@ -114,17 +125,19 @@ pub fn charge(state: &mut SubjectState, slot: SlotId, period: Period, requests: 
     state.put_log(log, now);
 }
 
-/// Adds the entries of another state that still count.
-pub fn add(state: &mut SubjectState, slot: SlotId, period: Period, other: &SubjectState, now: Timestamp) {
+/// Adds the entries of another state that still count, behind those that are there.
+pub fn add(
+    state: &mut SubjectState,
+    slot: SlotId,
+    period: Period,
+    requests: u64,
+    other: &SubjectState,
+    now: Timestamp,
+) {
     let more: Vec<Entry> = Entries::of(other, slot, now).counted(period, now).collect();
-    if more.is_empty() {
-        return;
+    for Entry { at, units } in more {
+        put(state, slot, period, requests, (at, units), now);
     }
-    let mut entries: Vec<Entry> = Entries::of(state, slot, now).counted(period, now).chain(more).collect();
-    entries.sort_by_key(|entry| entry.at);
-    let newest = entries.last().map_or(now, |entry| entry.at);
-    let whole_at = period.next_multiple_from(newest.saturating_add(period));
-    state.put_log(Log { id: slot, whole_at, entries: entries.into(), folded: 0 }, now);
 }
 
 /// Takes back what was charged, from the newest entries first; never below nothing.

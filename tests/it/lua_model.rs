@@ -1,16 +1,16 @@
-//! The script that decides in a real Redis, against `domain::decide`: the same histories, the same verdicts, and the same
-//! state to the microsecond. Time is set, by changing the one place where the scripts read it.
+//! The scripts in a real Redis, against `domain::decide`: the same histories, the same verdicts, and the same state to the
+//! microsecond.
+
+mod adding;
 
 use std::collections::HashMap;
-use std::future::Future;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use quotad::counters::redis::{
-    Ask, AskIdentity, AskMode, BatchId, Link, LinkError, RedisCounters, SubjectBatch, SubjectOutcome, Told, Verdict,
+    Ask, AskIdentity, AskMode, BatchId, RedisCounters, SubjectBatch, SubjectOutcome, Told, Verdict,
 };
 use quotad::domain::concurrency::{self, InUse};
 use quotad::domain::cost::{Cost, Items, Multiplier};
@@ -26,51 +26,7 @@ use quotad::domain::time::{Period, Timestamp};
 
 use crate::support::redis_server::RedisServer;
 use crate::support::settings_of;
-
-#[cfg(feature = "actix-redis")]
-type Line = quotad::counters::redis::ActixLink;
-#[cfg(not(feature = "actix-redis"))]
-type Line = quotad::counters::redis::RedisLink;
-
-type Answer<'a> = Pin<Box<dyn Future<Output = Result<Option<Vec<u8>>, LinkError>> + 'a>>;
-
-/// A line whose server believes that it is `now`, and keeps every key for an hour of the real time.
-#[derive(Debug)]
-struct TimedLink {
-    line: Rc<Line>,
-}
-
-impl Link for TimedLink {
-    fn command<'a>(&'a self, parts: &'a [Vec<u8>]) -> Answer<'a> {
-        Box::pin(async move {
-            match parts[0].as_slice() {
-                b"EVALSHA" => Err(LinkError::UnknownScript),
-                b"EVAL" => {
-                    let mut parts = parts.to_vec();
-                    let text = String::from_utf8(parts[1].clone()).expect("a script is text");
-                    let text = replaced(&text, "call('TIME')", "call('MGET', 'now:seconds', 'now:micros')");
-                    let text = replaced(&text, "max(ceil((whole_at - now) / 1000), 1)", "3600000");
-                    parts[1] = text.into_bytes();
-                    self.line.command(&parts).await
-                }
-                _ => self.line.command(parts).await,
-            }
-        })
-    }
-
-    fn replace(&self) {}
-}
-
-fn replaced(text: &str, from: &str, to: &str) -> String {
-    assert_eq!(text.matches(from).count(), 1, "the scripts read the time in one place: {from}");
-    text.replace(from, to)
-}
-
-async fn set_time(line: &Line, now: Timestamp) {
-    let (seconds, micros) = (now.floor_seconds(), now.as_micros().rem_euclid(1_000_000));
-    let command = ["MSET", "now:seconds", &seconds.to_string(), "now:micros", &micros.to_string()];
-    line.command(&command.map(|part| part.as_bytes().to_vec())).await.expect("the time is set");
-}
+use crate::support::timed_link::{Line, TimedLink, set_time};
 
 #[derive(Debug, Clone)]
 struct Step {
@@ -311,6 +267,11 @@ async fn play(redis: &RedisServer, plans: &[Arc<Plan>], begun: i64, steps: &[Ste
     Ok(())
 }
 
+/// Histories; more on request.
+fn cases() -> u32 {
+    std::env::var("QUOTAD_TEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(300)
+}
+
 #[test]
 fn the_script_decides_as_the_rule_does() {
     let redis = RedisServer::start();
@@ -319,8 +280,7 @@ fn the_script_decides_as_the_rule_does() {
         prop_oneof![Just(1_795_766_399_999_990_i64), 0..4_000_000_000_000_000_i64],
         proptest::collection::vec(a_step(), 1..25),
     );
-    let cases = std::env::var("QUOTAD_TEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(300);
-    let mut runner = TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() });
+    let mut runner = TestRunner::new(Config { cases: cases(), failure_persistence: None, ..Config::default() });
     let outcome = runner.run(&history, |(plans, begun, steps)| {
         actix_web::rt::System::new().block_on(play(&redis, &plans, begun, &steps))
     });

@@ -6,6 +6,7 @@ pub mod postgres_server;
 pub mod quotad;
 pub mod redis_server;
 pub mod tcp_proxy;
+pub mod timed_link;
 
 use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::time::{Duration, Instant};
