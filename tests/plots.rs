@@ -93,8 +93,8 @@ fn plot(title: &str, algorithm: Algorithm) -> String {
         parts.push(format!(r##"<line x1="{x}" y1="30" x2="{x}" y2="{lines}" stroke="#ddd"/>"##));
         parts.push(text(x, lines + 16, "middle", &format!("{minute} min")));
     }
-    for second in 0..SECONDS {
-        for (count, colour) in [(asked(second), "#d9d9d9"), (counts[second], "#2b6cb0")] {
+    for (second, &passed) in counts.iter().enumerate() {
+        for (count, colour) in [(asked(second), "#d9d9d9"), (passed, "#2b6cb0")] {
             if count > 0 {
                 let (x, y, height) = (left + width * second, bars - 14 * count, 14 * count);
                 parts.push(format!(r##"<rect x="{x}" y="{y}" width="{width}" height="{height}" fill="{colour}"/>"##));

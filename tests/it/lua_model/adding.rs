@@ -10,16 +10,16 @@ fn charges() -> impl Strategy<Value = Vec<(i64, u64)>> {
     proptest::collection::vec((gap, 1..20_u64), 0..8)
 }
 
+/// A plan, when it begins, what Redis has charged, what was granted alone after it, and how long after that it is told.
+type History = (Plan, i64, Vec<(i64, u64)>, Vec<(i64, u64)>, i64);
+
 /// A plan whose limits share neither slot nor log with another.
-fn history() -> impl Strategy<Value = (Plan, i64, Vec<(i64, u64)>, Vec<(i64, u64)>, i64)> {
+fn history() -> impl Strategy<Value = History> {
     let later = prop_oneof![0..3_i64, 0..60_000_000_i64, 0..7_200_000_000_i64];
     (a_plan(), 1_795_766_000_000_000..1_795_770_000_000_000_i64, charges(), charges(), later)
 }
 
-async fn add(
-    redis: &RedisServer,
-    question: (Plan, i64, Vec<(i64, u64)>, Vec<(i64, u64)>, i64),
-) -> Result<(), TestCaseError> {
+async fn add(redis: &RedisServer, question: History) -> Result<(), TestCaseError> {
     let (plan, mut now, before, alone, later) = question;
     redis.cli(&["FLUSHALL"]);
     let settings = settings_of(redis);
