@@ -19,6 +19,7 @@ mod algorithms;
 mod checks;
 mod cli;
 mod errors;
+mod history;
 mod identity;
 mod instances;
 mod leases;
