@@ -7,6 +7,8 @@ mod dice;
 mod limiter;
 mod planted;
 mod record;
+mod recorder;
+mod run;
 mod world;
 
 /// How long a history is to be: `QUOTAD_TEST_HISTORY_OPERATIONS`, or as long as takes a few seconds.

@@ -30,7 +30,7 @@ fn denied(asked: Micros, answered: Micros, cost: u64) -> Operation {
 /// What is found under one limit of ten in a window of a second, and two slots.
 fn faults(algorithm: Algorithm, operations: Vec<Operation>) -> Vec<Fault> {
     let limits = vec![Limit { name: "rate".into(), algorithm, requests: 10, enforce: true }];
-    let tier = Tier { limits, concurrent_requests: 2, concurrent_websockets: 2 };
+    let tier = Tier { name: "test".into(), limits, concurrent_requests: 2, concurrent_websockets: 2 };
     check(&History { tier, operations }).into_iter().map(|finding| finding.fault).collect()
 }
 
@@ -132,7 +132,7 @@ fn a_denial_names_what_can_have_denied_it() {
 #[test]
 fn a_limit_that_is_not_enforced_never_denies_and_is_never_exceeded() {
     let limits = vec![Limit { name: "rate".into(), algorithm: WINDOW, requests: 10, enforce: false }];
-    let tier = Tier { limits, concurrent_requests: 0, concurrent_websockets: 0 };
+    let tier = Tier { name: "test".into(), limits, concurrent_requests: 0, concurrent_websockets: 0 };
     let history = History { tier, operations: vec![allowed(0, 1, 11), denied(2, 3, 1)] };
     let findings = check(&history);
     assert!(matches!(&findings[..], [finding] if matches!(finding.fault, Fault::Misnamed { .. })), "{findings:?}");

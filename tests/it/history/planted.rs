@@ -17,7 +17,7 @@ fn limit(name: &str, algorithm: Algorithm, requests: u64) -> Limit {
 }
 
 fn tier(limits: Vec<Limit>, slots: u64) -> Tier {
-    Tier { limits, concurrent_requests: slots, concurrent_websockets: slots }
+    Tier { name: "test".into(), limits, concurrent_requests: slots, concurrent_websockets: slots }
 }
 
 fn algorithms(period: Micros, burst: u64) -> [Algorithm; 4] {

@@ -78,6 +78,7 @@ pub enum Outcome {
 
 #[derive(Debug, Clone)]
 pub struct Tier {
+    pub name: CompactString,
     pub limits: Vec<Limit>,
     pub concurrent_requests: u64,
     pub concurrent_websockets: u64,
