@@ -1,10 +1,15 @@
-.PHONY: run test lint bench audit advisories
+.PHONY: run test history lint bench audit advisories
 
 run: ## Run the service, embedded
 	cargo run --release --locked
 
 test: ## Install what is missing and run every test
 	scripts/test
+
+history: ## Record a million operations of two instances on one Redis, and check what was promised
+	scripts/need redis-server=redis-server redis-cli=redis-server cc=gcc
+	QUOTAD_TEST_HISTORY_OPERATIONS=1000000 cargo test --release --locked --test it -- \
+		history::run history::planted --nocapture --test-threads 1
 
 lint: ## Formatting and lints
 	cargo fmt --check
