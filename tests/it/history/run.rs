@@ -56,7 +56,6 @@ async fn two_instances_on_one_redis_keep_the_hour_and_the_day() {
 
 /// Each algorithm alone and all together, in windows that turn while it runs, and leases.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "waits for PUT /api/v2/admin/tiers, the other three algorithms, and leases"]
 async fn two_instances_on_one_redis_keep_every_algorithm_and_the_slots() {
     let redis = RedisServer::start();
     let tiers = mixed_tiers();
