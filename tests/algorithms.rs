@@ -182,7 +182,7 @@ fn hold(
                 decide::charge(&mut state, &plan, cost(units), timestamp(now));
                 charges.push((now, u128::from(units)));
                 charge_bucket(&mut bucket, requests, u128::from(units), now);
-                let entries: usize = state.logs().iter().map(|log| log.entries.len()).sum();
+                let entries: usize = state.logs().iter().map(|log| log.entries().len()).sum();
                 prop_assert!(entries as u64 <= limit, "a log never holds more than its limit");
             } else {
                 let before = state.clone();

@@ -7,8 +7,6 @@
 //! request, 1 websocket), its secret (16 bytes) and when it expires.
 //! A binary that meets a version it does not know reads nothing: the subject then starts anew.
 
-use std::collections::VecDeque;
-
 use crate::domain::concurrency;
 use crate::domain::lease::{ChangeLease, LeaseKind};
 use crate::domain::limit::SlotId;
@@ -37,8 +35,8 @@ pub(super) fn pack(state: &SubjectState) -> Vec<u8> {
     }
     put(&[state.logs().len() as u64]);
     for log in state.logs() {
-        put(&[log.id.raw(), instant(log.whole_at), log.entries.len() as u64]);
-        log.entries.iter().for_each(|entry| put(&[instant(entry.at), entry.units]));
+        put(&[log.id.raw(), instant(log.whole_at), log.entries().len() as u64]);
+        log.entries().iter().for_each(|entry| put(&[instant(entry.at), entry.units]));
     }
     for lease in state.leases() {
         packed.push(match lease.kind {
@@ -103,7 +101,7 @@ fn slot(rest: &mut &[u8]) -> Option<Slot> {
 fn log(rest: &mut &[u8]) -> Option<Log> {
     let (id, whole_at) = (SlotId::from_raw(word(rest)?), instant(rest)?);
     let entries = (0..count(rest)?).map(|_| Some(Entry { at: instant(rest)?, units: word(rest)? }));
-    Some(Log { id, whole_at, entries: entries.collect::<Option<VecDeque<Entry>>>()?, folded: 0 })
+    Some(Log::new(id, whole_at, entries.collect::<Option<Vec<Entry>>>()?))
 }
 
 #[cfg(test)]
@@ -132,7 +130,7 @@ mod tests {
         let mut state = state();
         let at = |seconds: i64| Timestamp::from_seconds(1_795_766_400 + seconds);
         let entries = [(0, 1), (1, 9)].map(|(seconds, units)| Entry { at: at(seconds), units });
-        state.put_log(Log { id: SlotId::from_raw(9), whole_at: at(20), entries: entries.into(), folded: 0 }, at(0));
+        state.put_log(Log::new(SlotId::from_raw(9), at(20), entries), at(0));
         for (kind, secret) in [(LeaseKind::Request, u128::MAX), (LeaseKind::Websocket, 7)] {
             concurrency::change(&mut state, kind, secret, ChangeLease::Hold(at(60)), at(0)).unwrap();
         }

@@ -10,8 +10,6 @@
 //! What comes back from Redis is the sum, the number and the newest of the entries (a slot's `a`, `b` and `c`), not the log:
 //! that stands for a single entry here, which is never more generous.
 
-use std::collections::VecDeque;
-
 use super::cost::{COUNT_MAX, Cost};
 use super::limit::SlotId;
 use super::state::{Entry, Log, Slot, SubjectState};
@@ -33,17 +31,34 @@ impl Entries<'_> {
         }
     }
 
-    fn iter(&self) -> impl Iterator<Item = Entry> {
+    /// Those that count: the last of them all.
+    fn counted(&self, period: Period, now: Timestamp) -> impl Iterator<Item = Entry> {
         let (log, summary) = match self {
-            Entries::Log(log) => (Some(log.entries.iter().copied()), None),
+            Entries::Log(log) => (Some(log.entries().iter().copied()), None),
             Entries::Summary(entry) => (None, Some(*entry)),
             Entries::None => (None, None),
         };
-        log.into_iter().flatten().chain(summary)
+        log.into_iter().flatten().chain(summary).skip_while(move |entry| !counts(entry, period, now))
     }
 
-    fn counted(&self, period: Period, now: Timestamp) -> impl Iterator<Item = Entry> {
-        self.iter().filter(move |entry| counts(entry, period, now))
+    /// The units of those that count: of all, less those that have left, which are few.
+    fn units(&self, period: Period, now: Timestamp) -> u64 {
+        match self {
+            Entries::Log(log) => {
+                let left = log.entries().iter().take_while(|entry| !counts(entry, period, now));
+                left.fold(log.sum(), |sum, entry| sum.saturating_sub(entry.units))
+            }
+            Entries::Summary(entry) if counts(entry, period, now) => entry.units,
+            Entries::Summary(_) | Entries::None => 0,
+        }
+    }
+
+    fn newest(&self) -> Option<Entry> {
+        match self {
+            Entries::Log(log) => log.entries().back().copied(),
+            Entries::Summary(entry) => Some(*entry),
+            Entries::None => None,
+        }
     }
 }
 
@@ -58,13 +73,12 @@ fn counts(entry: &Entry, period: Period, now: Timestamp) -> bool {
 
 /// What was charged in (now - period, now].
 pub fn used(state: &SubjectState, slot: SlotId, period: Period, now: Timestamp) -> u64 {
-    let sum = |sum: u64, entry: Entry| sum.saturating_add(entry.units);
-    Entries::of(state, slot, now).counted(period, now).fold(0, sum).min(COUNT_MAX)
+    Entries::of(state, slot, now).units(period, now).min(COUNT_MAX)
 }
 
 /// When the newest entry leaves.
 pub fn reset_at(state: &SubjectState, slot: SlotId, period: Period, now: Timestamp) -> Timestamp {
-    let newest = Entries::of(state, slot, now).counted(period, now).last();
+    let newest = Entries::of(state, slot, now).newest().filter(|entry| counts(entry, period, now));
     newest.map_or(now, |entry| entry.at.saturating_add(period))
 }
 
@@ -105,21 +119,20 @@ fn put(
     let mut log = match (state.take_log(slot, now), state.live(slot, now)) {
         (Some(log), _) => log,
         (None, Some(known)) => {
-            let entries = [summary(known)].into_iter().collect();
-            Log { id: slot, whole_at: known.whole_at, entries, folded: known.b.saturating_sub(1) }
+            let mut log = Log::new(slot, known.whole_at, [summary(known)]);
+            log.folded = known.b.saturating_sub(1);
+            log
         }
-        (None, None) => Log { id: slot, whole_at: now, entries: VecDeque::new(), folded: 0 },
+        (None, None) => Log::new(slot, now, []),
     };
-    let at = log.entries.back().map_or(made_at, |newest| newest.at.max(made_at));
-    while log.entries.front().is_some_and(|oldest| !counts(oldest, period, now)) {
-        log.entries.pop_front();
-        log.folded = 0;
+    let at = log.entries().back().map_or(made_at, |newest| newest.at.max(made_at));
+    while log.entries().front().is_some_and(|oldest| !counts(oldest, period, now)) {
+        log.pop_oldest();
     }
     let units = units.min(COUNT_MAX.saturating_sub(used));
-    let full = log.folded.saturating_add(log.entries.len() as u64) >= requests.max(1);
-    match log.entries.back_mut().filter(|_| full) {
-        Some(newest) => newest.units = newest.units.saturating_add(units),
-        None => log.entries.push_back(Entry { at, units }),
+    let full = log.folded.saturating_add(log.entries().len() as u64) >= requests.max(1);
+    if !(full && log.push_to_newest(units)) {
+        log.push(Entry { at, units });
     }
     log.whole_at = period.next_multiple_from(at.saturating_add(period)).max(log.whole_at);
     state.put_log(log, now);
@@ -144,15 +157,15 @@ pub fn add(
 pub fn refund(state: &mut SubjectState, slot: SlotId, units: u64, now: Timestamp) {
     let Some(mut log) = state.take_log(slot, now) else { return };
     let mut rest = units;
-    while let Some(mut newest) = log.entries.pop_back() {
+    while let Some(mut newest) = log.pop_newest() {
         let taken = newest.units.min(rest);
         (rest, newest.units) = (rest.saturating_sub(taken), newest.units.saturating_sub(taken));
         if newest.units > 0 {
-            log.entries.push_back(newest);
+            log.push(newest);
             break;
         }
     }
-    if !log.entries.is_empty() {
+    if !log.entries().is_empty() {
         state.put_log(log, now);
     }
 }

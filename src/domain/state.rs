@@ -26,7 +26,9 @@ pub struct Log {
     pub id: SlotId,
     /// From this instant on the log says nothing: it is as good as absent.
     pub whole_at: Timestamp,
-    pub entries: VecDeque<Entry>,
+    entries: VecDeque<Entry>,
+    /// The units of all entries.
+    sum: u64,
     /// How many more entries the first stands for, where only their sum is known.
     pub folded: u64,
 }
@@ -36,6 +38,48 @@ pub struct Log {
 pub struct Entry {
     pub at: Timestamp,
     pub units: u64,
+}
+
+impl Log {
+    /// `entries` in the order of their instants.
+    pub fn new(id: SlotId, whole_at: Timestamp, entries: impl IntoIterator<Item = Entry>) -> Self {
+        let mut log = Self { id, whole_at, entries: VecDeque::new(), sum: 0, folded: 0 };
+        entries.into_iter().for_each(|entry| log.push(entry));
+        log
+    }
+
+    pub const fn entries(&self) -> &VecDeque<Entry> {
+        &self.entries
+    }
+
+    pub const fn sum(&self) -> u64 {
+        self.sum
+    }
+
+    /// Adds an entry that is not older than any.
+    pub fn push(&mut self, entry: Entry) {
+        self.sum = self.sum.saturating_add(entry.units);
+        self.entries.push_back(entry);
+    }
+
+    /// Adds units to the newest entry; false where there is none.
+    pub fn push_to_newest(&mut self, units: u64) -> bool {
+        let newest = self.entries.back_mut().map(|newest| newest.units = newest.units.saturating_add(units));
+        self.sum = self.sum.saturating_add(if newest.is_some() { units } else { 0 });
+        newest.is_some()
+    }
+
+    pub fn pop_oldest(&mut self) -> Option<Entry> {
+        let oldest = self.entries.pop_front()?;
+        (self.sum, self.folded) = (self.sum.saturating_sub(oldest.units), 0);
+        Some(oldest)
+    }
+
+    pub fn pop_newest(&mut self) -> Option<Entry> {
+        let newest = self.entries.pop_back()?;
+        self.sum = self.sum.saturating_sub(newest.units);
+        Some(newest)
+    }
 }
 
 /// All counters of one subject. An absent slot is a limit with nothing charged.

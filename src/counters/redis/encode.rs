@@ -226,8 +226,8 @@ fn is_counted(state: &SubjectState, limit: &PlannedLimit) -> bool {
 fn push_counted(numbers: &mut Numbers, state: &SubjectState, limit: &PlannedLimit) {
     if let Some(log) = state.logs().iter().find(|log| log.id == limit.slot) {
         numbers.push_instant(log.whole_at);
-        numbers.push_len(log.entries.len());
-        for entry in &log.entries {
+        numbers.push_len(log.entries().len());
+        for entry in log.entries() {
             numbers.push_instant(entry.at);
             numbers.push(entry.units);
         }
