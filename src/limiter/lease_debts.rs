@@ -51,3 +51,44 @@ impl LeaseDebts {
         self.owed.retain(|_, change| !matches!(change, ChangeLease::Hold(until) if *until <= now));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::lease::LeaseKind;
+    use crate::domain::subject::{Subject, UserId};
+
+    fn lease(secret: u128) -> LeaseId {
+        let subject = Subject::User(UserId::parse("u").unwrap());
+        LeaseId { kind: LeaseKind::Request, secret, subject }
+    }
+
+    fn until(seconds: i64) -> ChangeLease {
+        ChangeLease::Hold(Timestamp::from_seconds(seconds))
+    }
+
+    #[test]
+    fn they_are_bounded_and_the_newest_of_a_lease_is_told() {
+        let mut debts = LeaseDebts::new(2);
+        debts.record(lease(1), until(10));
+        debts.record(lease(2), until(10));
+        assert!(!debts.has_room());
+        debts.record(lease(3), until(10));
+        debts.record(lease(1), ChangeLease::Release);
+        let mut told = debts.some(10);
+        told.sort_by_key(|(id, _)| id.secret);
+        assert_eq!(told, [(lease(1), ChangeLease::Release), (lease(2), until(10))]);
+    }
+
+    #[test]
+    fn what_became_of_a_lease_while_redis_was_told_is_told_next() {
+        let mut debts = LeaseDebts::new(2);
+        debts.record(lease(1), until(10));
+        let told = debts.some(10);
+        debts.record(lease(1), until(20));
+        debts.told(&told);
+        assert_eq!(debts.some(10), [(lease(1), until(20))]);
+        debts.forget_expired(Timestamp::from_seconds(20));
+        assert!(debts.some(10).is_empty());
+    }
+}

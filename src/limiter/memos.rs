@@ -81,3 +81,46 @@ impl Memo {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::subject::UserId;
+    use crate::domain::tier::TierName;
+
+    fn decision(user: usize, seconds: i64) -> Decision {
+        Decision {
+            subject: Subject::User(UserId::parse(&user.to_string()).unwrap()),
+            tier: TierName::free(),
+            cost: Cost::ZERO,
+            limits: Vec::new(),
+            violations: Vec::new(),
+            source: Source::Memory,
+            decided_at: Timestamp::from_seconds(seconds),
+            slots: None,
+            explanation: None,
+            repeated: false,
+        }
+    }
+
+    #[test]
+    fn a_repeat_is_known_for_a_minute() {
+        let memos = Memos::new(10);
+        let id = RequestId::parse("r".to_owned()).unwrap();
+        memos.remember(&id, &decision(1, 100));
+        let find =
+            |user: usize, seconds: i64| memos.find(&decision(user, 0).subject, &id, Timestamp::from_seconds(seconds));
+        assert!(find(1, 159).is_some_and(|known| known.repeated));
+        assert_eq!(find(1, 160), None);
+        assert_eq!(find(2, 100), None);
+    }
+
+    #[test]
+    fn no_more_are_remembered_than_may_be() {
+        let memos = Memos::new(100);
+        let id = RequestId::parse("r".to_owned()).unwrap();
+        (0..10_000).for_each(|user| memos.remember(&id, &decision(user, 0)));
+        memos.0.run_pending_tasks();
+        assert!((1..=100).contains(&memos.0.entry_count()));
+    }
+}
