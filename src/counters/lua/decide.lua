@@ -30,7 +30,7 @@
 -- to its stored end, whatever the clock does. A batch runs once.
 
 local LOOK, FORCE = 1, 2
-local TAKE, COUNT = 1, 3
+local TAKE, COUNT, IDENTITY = 1, 3, 16
 local MARKER_KEPT_MS = '7200000'
 local IDENTITY_KEPT_MS = '60000'
 
@@ -78,6 +78,38 @@ local function uses(plan, shape, counts, gone)
   return used, tokens, parts
 end
 
+-- Whether there is room for a cost in limits that are counted by one number each, or by what they have used.
+local function is_room(plan, shape, counts, used, cost)
+  local where = shape.where
+  for l = 1, #plan do
+    if (used and used[l] or counts[where[l]]) + cost > plan[l].requests then return false end
+  end
+  return true
+end
+
+-- When each log of a plan will have room that has none now.
+local function log_rooms(plan, used, cost, logs, gone)
+  local rooms = {}
+  for l, limit in ipairs(plan) do
+    local may = limit.most and limit.most - cost
+    if may and may >= 0 and used[l] > may then
+      local left = gone[limit.slot]
+      rooms[l] = log_room_at(logs[limit.slot].key, left and left.number or 0, used[l], may, limit.period, now)
+    end
+  end
+  return rooms
+end
+
+-- Charges counts of one number each.
+local function charge_plainly(plan, shape, counts, cost)
+  local where = shape.where
+  for l = 1, #plan do
+    local sum = counts[where[l]] + cost
+    counts[where[l]] = sum < COUNT_MAX and sum or COUNT_MAX
+  end
+end
+
+-- Charges limits of any kind, by what they have used.
 local function charge(plan, shape, counts, used, tokens, parts, cost, logs, gone)
   for l, limit in ipairs(plan) do
     local n = shape.where[l]
@@ -104,9 +136,39 @@ local function tell(number)
   extras[#extras + 1] = pack('<I7', number)
 end
 
+-- The logs beside a subject's counters, by slot id.
+local function logs_at(at)
+  local logs = {}
+  for log = 1, args[at] do
+    logs[args[at + 2 * log - 1]] = {key = KEYS[next_key], period = args[at + 2 * log]}
+    next_key = next_key + 1
+  end
+  return logs, at + 1 + 2 * args[at]
+end
+
+-- The lease that a check asks for or about, if it does, and how its slots are found.
+local function lease_at(how, mode, foreign)
+  local wish = floor(how / 4) % 4
+  if wish == 0 then return end
+  local slots, lasts = args[at], args[at + 1]
+  local lease = {key = KEYS[next_key], lasts = lasts, held = 0, free_at = 0}
+  at, next_key = at + 2, next_key + 1
+  if wish == TAKE then lease.secret, next_blob = ARGV[next_blob], next_blob + 1 end
+  if not foreign then lease.held, lease.free_at = in_use(lease.key, slots, now) end
+  lease.is_full = wish ~= COUNT and mode ~= FORCE and lease.held >= slots
+  return lease
+end
+
+-- Where a check with an identity is remembered, if it has one, and what is to be.
+local function identity_at(how)
+  if how < IDENTITY then return end
+  local identity = {key = KEYS[next_key], memo = ARGV[next_blob]}
+  next_key, next_blob = next_key + 1, next_blob + 1
+  return identity
+end
+
 for s = 2, subjects + 1 do
-  local checks = args[at]
-  local value = values[s]
+  local checks, value = args[at], values[s]
   local head, body, stored_head, foreign = EMPTY_HEAD, {}, nil, false
   if not value then
     values[s] = '\0'
@@ -121,22 +183,17 @@ for s = 2, subjects + 1 do
     end
   end
 
-  local logs, gone = {}, {}
-  if args[at + 1] > 0 then
-    for log = 1, args[at + 1] do
-      logs[args[at + 2 * log]] = {key = KEYS[next_key], period = args[at + 2 * log + 1]}
-      next_key = next_key + 1
-    end
-    if stored_head and not foreign then
-      gone = gone_from(head, body, logs, now)
-      if not gone then
-        foreign = true
-      elseif next(gone) then
-        values[s] = told(head, body, gone)
-      end
+  local logs, gone
+  logs, at = logs_at(at + 1)
+  if stored_head and next(logs) then
+    gone = gone_from(head, body, logs, now)
+    if not gone then
+      foreign = true
+    elseif next(gone) then
+      values[s] = told(head, body, gone)
     end
   end
-  at = at + 2 + 2 * args[at + 1]
+  gone = gone or {}
 
   if foreign then
     values[s] = '\255'
@@ -147,112 +204,69 @@ for s = 2, subjects + 1 do
   local charged
   for _ = 1, checks do
     local plan, cost, how = plans[args[at]], args[at + 1], args[at + 2]
-    local mode = how % 4
+    local mode, lease, identity, found, before, rooms = how, nil, nil, nil, nil, nil
     at, asked = at + 3, asked + 1
-    local lease, slot_free, held, free_at = 0, true, 0, 0
-    local lease_key, lasts, secret, place, memo, found, before, rooms
     if how > FORCE then
-      lease = floor(how / 4) % 4
-      if lease > 0 then
-        local slots = args[at]
-        lasts, at = args[at + 1], at + 2
-        lease_key, next_key = KEYS[next_key], next_key + 1
-        if lease == TAKE then secret, next_blob = ARGV[next_blob], next_blob + 1 end
-        if not foreign then held, free_at = in_use(lease_key, slots, now) end
-        slot_free = lease == COUNT or mode == FORCE or held < slots
-      end
-      if how >= 16 then
-        place, next_key = KEYS[next_key], next_key + 1
-        memo, next_blob = ARGV[next_blob], next_blob + 1
-        found = not foreign and call('MGET', place)[1]
-        before = not (foreign or found) and told(head, body, gone)
-      end
+      mode = how % 4
+      lease, identity = lease_at(how, mode, foreign), identity_at(how)
+      found = identity and not foreign and call('MGET', identity.key)[1]
+      before = identity and not foreign and not found and told(head, body, gone)
     end
 
+    local result
     if foreign then
-      results[asked] = '0'
+      result = '0'
     elseif found then
-      results[asked] = '3'
+      result = '3'
     elseif cost == 0 or #plan == 0 then
-      results[asked] = slot_free and '1' or '0'
+      result = lease and lease.is_full and '0' or '1'
     else
       local shape = plan.shapes[head] or shape_of(plan, head, now)
       local counts = shape.from and turned(body, shape) or body
-      local room, used, tokens, parts = slot_free, nil, nil, nil
-      if plan.plain then
-        if mode ~= FORCE then
-          local where = shape.where
-          for l = 1, #plan do
-            if counts[where[l]] + cost > plan[l].requests then
-              room = false
-              break
-            end
-          end
-        end
-      else
-        used, tokens, parts = uses(plan, shape, counts, gone)
-        for l = 1, #plan do
-          if mode ~= FORCE and used[l] + cost > plan[l].requests then room = false end
-        end
-      end
-      if not room then
-        results[asked] = '0'
+      local used, tokens, parts
+      if not plan.plain then used, tokens, parts = uses(plan, shape, counts, gone) end
+      if lease and lease.is_full or mode ~= FORCE and not is_room(plan, shape, counts, used, cost) then
+        result = '0'
+        rooms = used and log_rooms(plan, used, cost, logs, gone)
       elseif mode == LOOK then
-        results[asked] = '1'
+        result = '1'
       else
-        if plan.plain then
-          for l = 1, #plan do
-            local n = shape.where[l]
-            local sum = counts[n] + cost
-            counts[n] = sum < COUNT_MAX and sum or COUNT_MAX
-          end
-        else
+        if used then
           charge(plan, shape, counts, used, tokens, parts, cost, logs, gone)
+        else
+          charge_plainly(plan, shape, counts, cost)
         end
         head, body, charged = shape.head, counts, shape
-        results[asked] = '2'
-      end
-      if not room and not plan.plain then
-        rooms = {}
-        for l, limit in ipairs(plan) do
-          if limit.kind == LOG then
-            local left = gone[limit.slot]
-            local may = limit.most - cost
-            local full = may >= 0 and used[l] > may
-            rooms[l] = full
-              and log_room_at(logs[limit.slot].key, left and left.number or 0, used[l], may, limit.period, now)
-          end
-        end
+        result = '2'
       end
     end
 
-    local result = results[asked]
-    if lease == TAKE and mode ~= LOOK and (result == '1' or result == '2') then
-      hold(lease_key, secret, now + lasts, now)
-      held, charged_any, results[asked] = held + 1, true, '2'
+    if before and mode ~= LOOK and result ~= '0' then
+      call('SET', identity.key, pack('<I7', now) .. before .. identity.memo, 'PX', IDENTITY_KEPT_MS)
     end
-    if not foreign then
-      if lease > 0 then
-        tell(held)
-        tell(free_at)
+    if lease and lease.secret and mode ~= LOOK and (result == '1' or result == '2') then
+      hold(lease.key, lease.secret, now + lease.lasts, now)
+      lease.held, charged_any, result = lease.held + 1, true, '2'
+    end
+    results[asked] = result
+
+    if lease and not foreign then
+      tell(lease.held)
+      tell(lease.free_at)
+    end
+    if result == '0' and not foreign then
+      for l, limit in ipairs(plan) do
+        if limit.kind == LOG then tell(rooms and rooms[l] or 0) end
       end
-      if result == '0' then
-        for l, limit in ipairs(plan) do
-          if limit.kind == LOG then tell(rooms and rooms[l] or 0) end
-        end
-      elseif result == '3' then
-        tell(#found)
-        extras[#extras + 1] = found
-      elseif before and mode ~= LOOK then
-        call('SET', place, pack('<I7', now) .. before .. memo, 'PX', IDENTITY_KEPT_MS)
-      end
+    elseif result == '3' then
+      tell(#found)
+      extras[#extras + 1] = found
     end
   end
 
   if charged then
     charged_any = true
-    local numbers = charged.numbers
-    local stored = packed(body, numbers)
+    local stored = packed(body, charged.numbers)
     if head == stored_head then
       -- The same windows: the key keeps its expiry, at half the price of SET with PX.
       call('SETRANGE', KEYS[s], #head, stored)
