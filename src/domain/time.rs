@@ -112,6 +112,10 @@ impl Period {
         self.0
     }
 
+    pub const fn as_duration(self) -> std::time::Duration {
+        std::time::Duration::from_micros(self.0.unsigned_abs())
+    }
+
     /// The first multiple of this length since 1970 that is after `now`.
     pub const fn next_multiple(self, now: Timestamp) -> Timestamp {
         Timestamp(now.0.saturating_sub(self.into_of(now))).saturating_add(self)

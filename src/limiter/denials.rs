@@ -45,7 +45,12 @@ impl Denials {
             && denial.decision.decided_at <= now
             && cost == denial.decision.cost
             && *denial.plan == *plan;
-        holds.then(|| Decision { source: Source::Cache, decided_at: now, ..Decision::clone(&denial.decision) })
+        holds.then(|| {
+            let mut decision = Decision::clone(&denial.decision);
+            // Other limits that had no room then may have some by now.
+            decision.violations.retain(|violation| violation.room_at.is_none_or(|room_at| now < room_at));
+            Decision { source: Source::Cache, decided_at: now, ..decision }
+        })
     }
 
     pub fn forget(&self, subject: &Subject) {
@@ -54,5 +59,42 @@ impl Denials {
 
     pub fn forget_all(&self) {
         self.0.invalidate_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::decision::Violation;
+    use crate::domain::limit::LimitName;
+    use crate::domain::subject::UserId;
+    use crate::domain::tier::{Tier, TierName};
+
+    #[test]
+    fn a_denial_that_is_remembered_names_only_what_still_has_no_room() {
+        let at = |micros: i64| Timestamp::from_micros(1_795_766_400_000_000 + micros);
+        let violation = |limit, micros| Violation { limit, room_at: Some(at(micros)) };
+        let plan = Arc::new(Plan::of_tier(&Tier::hourly_and_daily(TierName::free(), 1, 1, 1)));
+        let decision = Decision {
+            subject: Subject::User(UserId::parse("u").unwrap()),
+            tier: TierName::free(),
+            cost: Cost::ZERO,
+            limits: Vec::new(),
+            violations: vec![violation(LimitName::hour(), 100), violation(LimitName::day(), 900)],
+            source: Source::Redis,
+            decided_at: at(0),
+            slots: None,
+            explanation: None,
+            repeated: false,
+        };
+        let denials = Denials::new(10);
+        denials.prove(&decision, &plan);
+        let names = |micros| {
+            let found = denials.find(&decision.subject, &plan, Cost::ZERO, at(micros))?;
+            Some(found.violations.iter().map(|violation| violation.limit.to_string()).collect::<Vec<_>>())
+        };
+        assert_eq!(names(99), Some(vec!["hour".to_owned(), "day".to_owned()]));
+        assert_eq!(names(100), Some(vec!["day".to_owned()]));
+        assert_eq!(names(900), None);
     }
 }

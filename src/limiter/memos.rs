@@ -24,7 +24,9 @@ pub struct Memos(Cache<(Subject, RequestId), Decision, RandomState>);
 
 impl Memos {
     pub fn new(capacity: usize) -> Self {
-        Self(Cache::builder().max_capacity(capacity as u64).build_with_hasher(RandomState::default()))
+        // Redis' clock, by which decisions may be dated, may be far ahead of this process' own: no entry lives longer either way.
+        let cache = Cache::builder().max_capacity(capacity as u64).time_to_live(KEPT.as_duration());
+        Self(cache.build_with_hasher(RandomState::default()))
     }
 
     /// The decision about an earlier check of the subject with the same id.
