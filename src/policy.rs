@@ -68,8 +68,10 @@ struct Layers {
     settings: Layer,
     file: Layer,
     api: Layer,
-    /// The file as it was last read, whether it could be taken over or not.
+    /// The file that was last taken over, or could not be.
     seen: Option<file::Seen>,
+    /// The file at the last look.
+    last_look: Option<file::Seen>,
     status: PolicyStatus,
 }
 
@@ -92,7 +94,7 @@ impl PolicyStore {
         let has_file = path.is_some();
         let loaded_at = has_file.then(|| clock.now());
         let status = PolicyStatus { has_file, loaded_at, ..PolicyStatus::default() };
-        let layers = Layers { settings, file, api, seen, status };
+        let layers = Layers { settings, file, api, seen, last_look: None, status };
         let in_force = Arc::new(ArcSwap::from_pointee(layers.policy()?));
         Ok(Self(Arc::new(Inner { in_force, layers: Mutex::new(layers), path, books, clock })))
     }
@@ -115,12 +117,14 @@ impl PolicyStore {
         Ok(())
     }
 
-    /// Reads the policy file anew, where it has changed. It reads from a disk.
-    pub fn follow_file(&self) {
+    /// Reads the policy file anew. Where it has changed it is taken over, `at_once` or when two looks have found the same: it may
+    /// be being written. It reads from a disk.
+    pub fn follow_file(&self, at_once: bool) {
         let Some(path) = &self.0.path else { return };
         let read = file::Seen::read(path);
         let mut layers = self.layers();
-        if layers.seen.as_ref() == Some(&read) {
+        let settled = layers.last_look.replace(read.clone()).as_ref() == Some(&read);
+        if layers.seen.as_ref() == Some(&read) || !(settled || at_once) {
             return;
         }
         let taken = read.layer().map_err(|error| error.to_string()).and_then(|layer| {
@@ -164,11 +168,6 @@ impl PolicyStore {
     pub fn has_below_api(&self, name: &TierName) -> bool {
         let layers = self.layers();
         layers.file.has_tier(name) || layers.settings.has_tier(name)
-    }
-
-    /// How many tiers were set by the API.
-    pub fn set_by_api(&self) -> usize {
-        self.layers().api.tiers.len()
     }
 
     fn put_in_force(&self, layers: &Layers) -> Result<(), InvalidPolicy> {

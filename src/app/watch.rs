@@ -64,13 +64,13 @@ async fn follow_file(policy: PolicyStore) {
                 None => std::future::pending().await,
             }
         };
-        tokio::select! {
-            _ = ticks.tick() => {}
-            () = hung_up => {}
-        }
+        let at_once = tokio::select! {
+            _ = ticks.tick() => false,
+            () = hung_up => true,
+        };
         let policy = policy.clone();
         // A disk may take its time.
-        tokio::task::spawn_blocking(move || policy.follow_file()).await.ok();
+        tokio::task::spawn_blocking(move || policy.follow_file(at_once)).await.ok();
     }
 }
 

@@ -7,7 +7,7 @@ use diesel_async::{AsyncConnection, RunQueryDsl};
 use serde_json::{Value, json};
 
 use super::audit::AuditNote;
-use super::schema::{overrides, reset_schedules, users};
+use super::schema::{overrides, reset_schedules, tiers, users};
 use super::{Database, DbError};
 use crate::domain::account::{Account, QuotaOverride, UserEntry};
 use crate::domain::cost::LIMIT_MAX;
@@ -47,16 +47,18 @@ impl Database {
         on!(self, write, "remove an override", accounts::delete_override(&user, &author, now))
     }
 
-    /// Places a user in a tier and their windows where the schedule says, or with `None` takes them out of those.
+    /// Places a user in a tier and their windows where the schedule says, or with `None` takes them out of those. False where the
+    /// tier `must_be_set` here and is not: it was removed meanwhile.
     pub async fn put_user(
         &self,
         user: &UserId,
         entry: &UserEntry,
+        must_be_set: bool,
         author: &Author,
         now: Timestamp,
-    ) -> Result<(), DbError> {
+    ) -> Result<bool, DbError> {
         let (user, entry, author) = (user.clone(), entry.clone(), author.clone());
-        on!(self, write, "set the entry of a user", accounts::put_user(&user, &entry, &author, now))
+        on!(self, write, "set the entry of a user", accounts::put_user(&user, &entry, must_be_set, &author, now))
     }
 }
 
@@ -241,13 +243,20 @@ on_both! {
         connection: &mut Connection,
         user: &UserId,
         entry: &UserEntry,
+        must_be_set: bool,
         author: &Author,
         now: Timestamp,
-    ) -> QueryResult<()> {
+    ) -> QueryResult<bool> {
         let schedule = entry.reset_schedule.as_ref().and_then(|schedule| serde_json::to_string(schedule).ok());
         connection
             .transaction(async |connection| {
                 let version = changes::begin(connection).await?;
+                if let Some(tier) = entry.tier.as_ref().filter(|_| must_be_set) {
+                    let set = tiers::table.find(tier.as_str()).count().get_result::<i64>(connection).await?;
+                    if set == 0 {
+                        return Ok(false);
+                    }
+                }
                 let before = entry_of(connection, user).await?;
                 match &entry.tier {
                     Some(tier) => {
@@ -282,7 +291,8 @@ on_both! {
                 }
                 changes::of_user(connection, version, user, now).await?;
                 let note = note("user.put", user, entry_json(&before), entry_json(entry));
-                audit::write(connection, version, &note, author, now).await
+                audit::write(connection, version, &note, author, now).await?;
+                Ok(true)
             })
             .await
     }

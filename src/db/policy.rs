@@ -3,16 +3,19 @@
 use diesel::prelude::*;
 use diesel_async::{AsyncConnection, RunQueryDsl};
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::audit::AuditNote;
 use super::schema::{endpoint_costs, tiers, users};
 use super::{Database, DbError};
-use crate::domain::endpoint::EndpointCost;
+use crate::domain::endpoint::{EndpointCost, EndpointCosts};
 use crate::domain::policy::{Layer, TierRemoval};
 use crate::domain::report::Author;
 use crate::domain::tier::{Tier, TierName};
 use crate::domain::time::Timestamp;
+
+/// The most tiers that may be set.
+const TIERS_MAX: i64 = 1000;
 
 impl Database {
     /// All that was set by the API.
@@ -20,8 +23,8 @@ impl Database {
         on!(self, read, "load the policy", policy::load())
     }
 
-    /// Sets a tier in the place of the one of its name.
-    pub async fn put_tier(&self, tier: &Tier, author: &Author, now: Timestamp) -> Result<(), DbError> {
+    /// Sets a tier in the place of the one of its name; false where there are [`TIERS_MAX`] others.
+    pub async fn put_tier(&self, tier: &Tier, author: &Author, now: Timestamp) -> Result<bool, DbError> {
         let (tier, author) = (tier.clone(), author.clone());
         on!(self, write, "set a tier", policy::put_tier(&tier, &author, now))
     }
@@ -57,6 +60,28 @@ fn readable<T: DeserializeOwned>(table: &'static str, text: &str) -> Option<T> {
         .ok()
 }
 
+/// A tier that is one by itself and bears the name that it stands under.
+fn stored_tier((name, definition): &(String, String)) -> Option<Tier> {
+    let tier: Tier = readable("tiers", definition)?;
+    let valid = tier.check().is_ok() && tier.name.as_str() == name;
+    if !valid {
+        tracing::warn!(table = "tiers", "passed over a tier that can't be one");
+    }
+    valid.then_some(tier)
+}
+
+fn stored_costs(text: &str) -> Option<Vec<EndpointCost>> {
+    let costs: Vec<EndpointCost> = readable("endpoint_costs", text)?;
+    let valid = EndpointCosts::new(costs.clone()).inspect_err(|error| {
+        tracing::warn!(table = "endpoint_costs", %error, "passed over endpoint costs that can't be");
+    });
+    valid.is_ok().then_some(costs)
+}
+
+fn costs_json(text: &str) -> Value {
+    json!({ "costs": json(text) })
+}
+
 fn json(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|_| Value::from(text))
 }
@@ -68,13 +93,13 @@ fn written<T: serde::Serialize + ?Sized>(value: &T) -> String {
 
 on_both! {
     pub(in crate::db) async fn load(connection: &mut Connection) -> QueryResult<Layer> {
-        let definitions: Vec<String> =
-            tiers::table.order(tiers::name).select(tiers::definition).load(connection).await?;
+        let definitions: Vec<(String, String)> =
+            tiers::table.order(tiers::name).select((tiers::name, tiers::definition)).load(connection).await?;
         let costs: Option<String> =
             endpoint_costs::table.select(endpoint_costs::costs).first(connection).await.optional()?;
         Ok(Layer {
-            tiers: definitions.iter().filter_map(|text| readable("tiers", text)).collect(),
-            costs: costs.and_then(|text| readable("endpoint_costs", &text)),
+            tiers: definitions.iter().filter_map(stored_tier).collect(),
+            costs: costs.and_then(|text| stored_costs(&text)),
         })
     }
 
@@ -87,12 +112,15 @@ on_both! {
         tier: &Tier,
         author: &Author,
         now: Timestamp,
-    ) -> QueryResult<()> {
+    ) -> QueryResult<bool> {
         let definition = written(tier);
         connection
             .transaction(async |connection| {
                 let version = changes::begin(connection).await?;
                 let before = definition_of(connection, &tier.name).await?;
+                if before.is_none() && tiers::table.count().get_result::<i64>(connection).await? >= TIERS_MAX {
+                    return Ok(false);
+                }
                 let values = (tiers::definition.eq(&definition), tiers::updated_at.eq(now.as_micros()));
                 diesel::insert_into(tiers::table)
                     .values((tiers::name.eq(tier.name.as_str()), values))
@@ -108,7 +136,8 @@ on_both! {
                     before: before.as_deref().map(json),
                     after: Some(json(&definition)),
                 };
-                audit::write(connection, version, &note, author, now).await
+                audit::write(connection, version, &note, author, now).await?;
+                Ok(true)
             })
             .await
     }
@@ -163,8 +192,8 @@ on_both! {
                 let note = AuditNote {
                     action: "endpoints.put",
                     target: "endpoints".to_owned(),
-                    before: before.as_deref().map(json),
-                    after: Some(json(&text)),
+                    before: before.as_deref().map(costs_json),
+                    after: Some(costs_json(&text)),
                 };
                 audit::write(connection, version, &note, author, now).await
             })

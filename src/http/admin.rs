@@ -48,7 +48,12 @@ pub async fn put_user(
     let tier = tier.map(|text| subject::known_tier(&state.limiter.policy(), &text)).transpose()?;
     let reset_schedule = reset_schedule.filter(|schedule| *schedule != ResetSchedule::default());
     let entry = UserEntry { tier, reset_schedule };
-    state.books.put_user(&user, &entry, &caller::author(&state, &request, &admin)).await?;
+    // A tier that the API alone has set may be removed at this moment.
+    let must_be_set = entry.tier.as_ref().is_some_and(|tier| !state.policy.has_below_api(tier));
+    let author = caller::author(&state, &request, &admin);
+    if !state.books.put_user(&user, &entry, must_be_set, &author).await? {
+        return Err(Problem::invalid("tier", "there is no such tier"));
+    }
     state.limiter.forget(std::slice::from_ref(&user)).await;
     Ok(HttpResponse::Ok().json(user_json(&user, &entry)))
 }

@@ -16,9 +16,6 @@ use crate::domain::schedule::ResetSchedule;
 use crate::domain::tier::{CONCURRENT_MAX, Tier, TierName};
 use crate::policy::TierSource;
 
-/// The most tiers that may be set.
-const TIERS_MAX: usize = 1000;
-
 /// A tier as it is set. Its name stands in the path.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -62,11 +59,9 @@ pub async fn put_tier(
 ) -> Result<HttpResponse, Problem> {
     let admin = caller::admin(&state, &request)?;
     let tier = body::parse::<TierBody>(&request, &bytes)?.into_tier(&name)?;
-    let is_new = state.policy.source_of(&tier.name) != Some(TierSource::Api);
-    if is_new && state.policy.set_by_api() >= TIERS_MAX {
+    if !state.books.put_tier(&tier, &caller::author(&state, &request, &admin)).await? {
         return Err(Problem::conflict("there are 1000 tiers already"));
     }
-    state.books.put_tier(&tier, &caller::author(&state, &request, &admin)).await?;
     state.policy.follow_api().await?;
     Ok(HttpResponse::Ok().json(tier))
 }

@@ -55,15 +55,21 @@ impl Books {
         Ok(self.shared.database.delete_override(user, author, self.now()).await?)
     }
 
-    pub async fn put_user(&self, user: &UserId, entry: &UserEntry, author: &Author) -> Result<(), BooksError> {
-        Ok(self.shared.database.put_user(user, entry, author, self.now()).await?)
+    pub async fn put_user(
+        &self,
+        user: &UserId,
+        entry: &UserEntry,
+        must_be_set: bool,
+        author: &Author,
+    ) -> Result<bool, BooksError> {
+        Ok(self.shared.database.put_user(user, entry, must_be_set, author, self.now()).await?)
     }
 
     pub async fn load_policy(&self) -> Result<Layer, BooksError> {
         Ok(self.shared.database.load_policy().await?)
     }
 
-    pub async fn put_tier(&self, tier: &Tier, author: &Author) -> Result<(), BooksError> {
+    pub async fn put_tier(&self, tier: &Tier, author: &Author) -> Result<bool, BooksError> {
         Ok(self.shared.database.put_tier(tier, author, self.now()).await?)
     }
 

@@ -166,6 +166,7 @@ mod books;
 mod connecting;
 mod flushing;
 mod lost_answers;
+mod policy;
 mod reading;
 mod refusals;
 mod service;

@@ -305,3 +305,36 @@ fn a_bad_file_stops_the_start_with_one_line() {
     std::fs::write(&path, "#".repeat(1024 * 1024 + 1)).expect("a file");
     refused("1 MiB");
 }
+
+/// As a mounted folder of settings is changed: by a link that is set to another.
+#[tokio::test]
+async fn a_link_that_is_set_elsewhere_is_a_change() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (old, new, link) = (folder.path().join("old"), folder.path().join("new"), folder.path().join("policy.toml"));
+    std::fs::write(&old, FILE).expect("a file");
+    std::fs::write(&new, FILE.replace("requests = 500", "requests = 600")).expect("a file");
+    std::os::unix::fs::symlink(&old, &link).expect("a link");
+    let quotad = with_file(&link).await;
+    let day = async || {
+        let answer = quotad.check(json!({"user_id": "u", "tier": "gold", "dry_run": true})).await;
+        answer.limit("day")["limit"].as_u64()
+    };
+    assert_eq!(day().await, Some(500));
+    let next = folder.path().join("next");
+    std::os::unix::fs::symlink(&new, &next).expect("a link");
+    std::fs::rename(&next, &link).expect("it is set");
+    until(SOON, "the other file", async || (day().await == Some(600)).then_some(())).await;
+}
+
+#[tokio::test]
+async fn the_file_of_the_documentation_is_one() {
+    let page = include_str!("../../docs/policy.md");
+    let example =
+        page.split("## A file").nth(1).and_then(|rest| rest.split("The fields are").next()).expect("an example");
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("policy.toml");
+    std::fs::write(&path, example).expect("a file");
+    let quotad = with_file(&path).await;
+    let answer = quotad.check(json!({"user_id": "u", "tier": "gold", "endpoint": "/search", "method": "GET"})).await;
+    assert_eq!((answer.field("cost"), answer.used("burst")), (3, 3), "{}", answer.text);
+}

@@ -7,8 +7,8 @@ on_every_database! {
         let database = home.database().await;
         let (by, now) = (author(), HOUR);
         database.put_override(&id("42"), &days_override(Some(at(100))), &by, now).await.unwrap();
-        database.put_user(&id("42"), &entry(Some("pro")), &by, now).await.unwrap();
-        database.put_user(&id("a:b{}%*'\""), &entry(Some("free")), &by, now).await.unwrap();
+        database.put_user(&id("42"), &entry(Some("pro")), false, &by, now).await.unwrap();
+        database.put_user(&id("a:b{}%*'\""), &entry(Some("free")), false, &by, now).await.unwrap();
         database.put_override(&id("7"), &days_override(None), &by, now).await.unwrap();
 
         let mut asked: Vec<_> = (0..1_500).map(|number| id(&format!("nobody-{number}"))).collect();
@@ -29,7 +29,7 @@ on_every_database! {
         assert_eq!(database.load_accounts(&[id("42")]).await.unwrap()[0].quota_override, Some(replaced));
         assert!(database.delete_override(&id("42"), &by, now).await.unwrap());
         assert!(!database.delete_override(&id("42"), &by, now).await.unwrap());
-        database.put_user(&id("42"), &entry(None), &by, now).await.unwrap();
+        database.put_user(&id("42"), &entry(None), false, &by, now).await.unwrap();
         assert_eq!(database.load_accounts(&[id("42")]).await.unwrap(), vec![]);
         assert_eq!(database.load_accounts(&[]).await.unwrap(), vec![]);
     }
@@ -58,8 +58,8 @@ on_every_database! {
         assert_eq!((start.version, start.users.len(), start.keys, start.everything), (0, 0, false, false));
 
         database.put_override(&id("1"), &days_override(None), &author(), HOUR).await.unwrap();
-        database.put_user(&id("2"), &entry(Some("pro")), &author(), HOUR).await.unwrap();
-        database.put_user(&id("2"), &entry(None), &author(), HOUR).await.unwrap();
+        database.put_user(&id("2"), &entry(Some("pro")), false, &author(), HOUR).await.unwrap();
+        database.put_user(&id("2"), &entry(None), false, &author(), HOUR).await.unwrap();
         let mut told = database.changes_since(0).await.unwrap();
         told.users.sort();
         assert_eq!((told.version, told.users, told.keys), (3, vec![id("1"), id("2")], false));
@@ -81,7 +81,7 @@ on_every_database! {
         let database = home.database().await;
         let write = |number: usize| {
             let (database, user) = (database.clone(), id(&number.to_string()));
-            async move { database.put_user(&user, &entry(Some("pro")), &author(), HOUR).await.unwrap() }
+            async move { database.put_user(&user, &entry(Some("pro")), false, &author(), HOUR).await.unwrap() }
         };
         let watch = async {
             let (mut seen, mut users) = (0, Vec::new());
@@ -104,7 +104,7 @@ on_every_database! {
         database.put_override(&id("42"), &days_override(Some(at(1))), &author(), at(0)).await.unwrap();
         database.delete_override(&id("42"), &author(), at(1)).await.unwrap();
         database.delete_override(&id("42"), &author(), at(1)).await.unwrap();
-        database.put_user(&id("42"), &entry(Some("pro")), &author(), at(2)).await.unwrap();
+        database.put_user(&id("42"), &entry(Some("pro")), false, &author(), at(2)).await.unwrap();
         database.insert_key(&api_key("aaaaaaaa"), &author(), at(3)).await.unwrap();
         let itself = Author { actor: "quotad".to_owned(), address: None };
         database.revoke_key(&KeyId::parse("aaaaaaaa").unwrap(), &itself, at(4)).await.unwrap();

@@ -49,7 +49,7 @@ async fn a_server_that_restarts_is_found_again() {
     let home = Home::postgres();
     let database = home.database().await;
     for _ in 0..3 {
-        database.put_user(&id("1"), &entry(Some("pro")), &author(), HOUR).await.unwrap();
+        database.put_user(&id("1"), &entry(Some("pro")), false, &author(), HOUR).await.unwrap();
         home.execute(END_SESSIONS).await;
         // The pool learns of it when the connection's task does.
         while database.ping().await.is_err() {}

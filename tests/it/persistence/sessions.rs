@@ -23,11 +23,11 @@ async fn a_connection_on_which_a_statement_was_given_up_is_not_used_again() {
     let (database, other) = (Database::connect(&settings).unwrap(), home.database().await);
     database.ping().await.unwrap();
     let lock = home.lock("change_clock").await;
-    let late = database.put_user(&id("late"), &entry(Some("pro")), &author(), HOUR).await;
+    let late = database.put_user(&id("late"), &entry(Some("pro")), false, &author(), HOUR).await;
     assert!(matches!(late, Err(DbError::TimedOut { .. })), "{late:?}");
     drop(lock);
     for name in ["1", "2", "3"] {
-        database.put_user(&id(name), &entry(Some("pro")), &author(), HOUR).await.unwrap();
+        database.put_user(&id(name), &entry(Some("pro")), false, &author(), HOUR).await.unwrap();
         assert_eq!(other.load_accounts(&[id(name)]).await.unwrap().len(), 1, "{name} is there for everyone");
     }
 }
@@ -41,8 +41,9 @@ async fn a_transaction_that_is_left_open_does_not_hold_up_the_others_for_long() 
     let database = Database::connect(&proxy.settings).unwrap();
     database.ping().await.unwrap();
     proxy.lose(NEVER);
-    database.put_user(&id("1"), &entry(Some("pro")), &author(), HOUR).await.unwrap_err();
-    let write = async { while direct.put_user(&id("2"), &entry(Some("pro")), &author(), HOUR).await.is_err() {} };
+    database.put_user(&id("1"), &entry(Some("pro")), false, &author(), HOUR).await.unwrap_err();
+    let write =
+        async { while direct.put_user(&id("2"), &entry(Some("pro")), false, &author(), HOUR).await.is_err() {} };
     tokio::time::timeout(Duration::from_secs(60), write).await.expect("the server ends the session");
     assert_eq!(direct.load_accounts(&[id("1"), id("2")]).await.unwrap().len(), 1);
     proxy.lose(ANSWER);
