@@ -79,7 +79,6 @@ pub async fn serve(settings: Settings) -> Result<(), AppError> {
     let (name, bounds) = (format!("{instance:016x}"), LedgerBounds::default());
     let books = Books::start(database.clone(), &settings.database, clock.clone(), name, bounds);
     let identity = Identity::new(&settings.identity, &admin_key.key)?;
-    identity.key_ring().replace(books.list_keys().await?);
 
     let file = settings.policy.file.clone();
     let policy = PolicyStore::start(settings.policy.layer(), file, books.clone(), clock.clone()).await?;

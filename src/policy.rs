@@ -58,6 +58,8 @@ pub struct PolicyStore(Arc<Inner>);
 struct Inner {
     in_force: Arc<ArcSwap<Policy>>,
     layers: Mutex<Layers>,
+    /// Held while the database is read, so that what was read earlier never takes the place of what was read later.
+    reading: tokio::sync::Mutex<()>,
     path: Option<PathBuf>,
     books: Books,
     clock: Clock,
@@ -96,7 +98,14 @@ impl PolicyStore {
         let status = PolicyStatus { has_file, loaded_at, ..PolicyStatus::default() };
         let layers = Layers { settings, file, api, seen, last_look: None, status };
         let in_force = Arc::new(ArcSwap::from_pointee(layers.policy()?));
-        Ok(Self(Arc::new(Inner { in_force, layers: Mutex::new(layers), path, books, clock })))
+        Ok(Self(Arc::new(Inner {
+            in_force,
+            layers: Mutex::new(layers),
+            reading: tokio::sync::Mutex::default(),
+            path,
+            books,
+            clock,
+        })))
     }
 
     /// The policy in force, and whichever follows it.
@@ -106,6 +115,7 @@ impl PolicyStore {
 
     /// Takes over what was set by the API, on this instance or another.
     pub async fn follow_api(&self) -> Result<(), BooksError> {
+        let reading = self.0.reading.lock().await;
         let api = self.0.books.load_policy().await?;
         let mut layers = self.layers();
         let before = std::mem::replace(&mut layers.api, api);
@@ -113,7 +123,7 @@ impl PolicyStore {
             tracing::error!(%error, "what was set by the API does not make a policy: the one in force holds");
             layers.api = before;
         }
-        drop(layers);
+        drop((layers, reading));
         Ok(())
     }
 

@@ -7,7 +7,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::clock::Clock;
-use crate::db::{Database, DbError};
+use crate::db::Database;
 use crate::identity::Identity;
 use crate::limiter::Limiter;
 use crate::observability::metrics::Metrics;
@@ -35,9 +35,11 @@ pub struct Parts {
     pub clock: Clock,
 }
 
-/// Begins at the changes that are there now.
-pub async fn start(parts: Parts) -> Result<Watch, DbError> {
+/// Begins at the changes that are there now. What was changed since it was loaded is loaded again.
+pub async fn start(parts: Parts) -> Result<Watch, BooksError> {
     let version = parts.database.changes_since(i64::MAX).await?.version;
+    parts.identity.key_ring().replace(parts.database.list_keys().await?);
+    parts.policy.follow_api().await?;
     let file = tokio::spawn(follow_file(parts.policy.clone()));
     let changes = tokio::spawn(Follower { parts, version, failing: false }.run());
     Ok(Watch { changes, file })
