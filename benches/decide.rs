@@ -23,6 +23,15 @@ fn plan(algorithm: Algorithm, limits: usize) -> Plan {
     Plan::of_tier(&Tier { limits, ..Tier::hourly_and_daily(TierName::free(), 0, 0, 1) })
 }
 
+/// So many limits of days that begin at a local time.
+fn scheduled(limits: usize) -> Plan {
+    let schedule = r#"{"day": {"at": "06:30", "timezone": "Europe/Berlin"}}"#;
+    let names = (0..limits).filter_map(|number| LimitName::parse(&format!("limit-{number}")).ok());
+    let limits = names.map(|name| Limit::fixed(name, Window::Day, LIMIT_MAX)).collect();
+    let tier = Tier::hourly_and_daily(TierName::free(), 0, 0, 1);
+    Plan::of_tier(&Tier { limits, reset_schedule: serde_json::from_str(schedule).ok(), ..tier })
+}
+
 fn one() -> Cost {
     Multiplier::ONE.times(Items::ONE)
 }
@@ -35,12 +44,13 @@ fn rule(criterion: &mut Criterion) {
     for (name, algorithm) in [
         ("fixed_window", Algorithm::FixedWindow { period }),
         ("calendar_day", Algorithm::CalendarWindow(Window::Day)),
+        ("scheduled_day", Algorithm::CalendarWindow(Window::Day)),
         ("sliding_window_log", Algorithm::SlidingWindowLog { period }),
         ("sliding_window_counter", Algorithm::SlidingWindowCounter { period }),
         ("token_bucket", Algorithm::TokenBucket { period, burst: None }),
     ] {
         for limits in [1, 3, 8] {
-            let plan = plan(algorithm, limits);
+            let plan = if name == "scheduled_day" { scheduled(limits) } else { plan(algorithm, limits) };
             let mut state = SubjectState::default();
             let mut now = NOW;
             group.bench_function(BenchmarkId::new(name, limits), |bench| {

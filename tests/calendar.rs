@@ -42,7 +42,7 @@ const ZONES: [&str; 22] = [
 ];
 
 /// Where tzdata 2026f, which is built in, knows of changes that 2025b, which chrono-tz 0.10 has, does not: Morocco without
-/// summer time from September 2026, Cuba in the winter after, and two corrections to Iran's spring of 1979. With two months
+/// summer time from September 2026, Cuba in the winter after, and a day of Iran's in May 1979. With two months
 /// on both sides, since a month's window may begin or end there.
 const DIFFER: [(&str, i64, i64); 3] = [
     ("Africa/Casablanca", 1_784_500_000, i64::MAX),
