@@ -3,7 +3,8 @@ FROM rust:1-bookworm AS build
 WORKDIR /src
 # The dependencies are a layer of their own, built with an empty crate: a change of src does not build them again.
 COPY Cargo.toml Cargo.lock ./
-RUN mkdir src benches && touch src/lib.rs benches/decide.rs && echo 'fn main() {}' > src/main.rs \
+RUN mkdir src benches && touch src/lib.rs benches/decide.rs benches/memory.rs benches/redis.rs \
+    && echo 'fn main() {}' > src/main.rs \
     && cargo build --release --locked && rm -r src
 COPY migrations migrations
 COPY src src
