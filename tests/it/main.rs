@@ -27,6 +27,7 @@ mod lua_model;
 mod openapi;
 mod packaging;
 mod persistence;
+mod planted_keys;
 mod policy;
 mod redis_away;
 mod redis_line;
