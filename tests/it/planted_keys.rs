@@ -1,10 +1,13 @@
 //! Something else has written under the keys that stand beside a subject's counters: it fails that subject once at most, and
 //! what is wrong is gone then.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::support::quotad::{Quotad, Start};
 use crate::support::redis_server::RedisServer;
+use crate::support::until;
 
 /// A check of all kinds of keys. An instance remembers its own decisions, so each has another identity.
 fn with_all(identity: &str) -> Value {
@@ -54,5 +57,45 @@ async fn what_is_planted_beside_the_counters_in_redis_fails_one_subject_once() {
         assert_eq!((&results[0]["allowed"], &results[2]["allowed"]), (&json!(true), &json!(true)), "{what}");
         assert_eq!(results[1].get("error").is_some(), fails, "{what}");
         assert_eq!(statuses, [200, 200], "{what}");
+    }
+}
+
+/// A server without memory refuses the whole of a check: nothing of it is left halfway, and what was granted meanwhile is charged.
+#[tokio::test]
+async fn a_log_in_redis_without_memory_is_charged_whole_or_not_at_all() {
+    let redis = RedisServer::start();
+    let quotad = Start::new().redis(&redis).start().await;
+    let limits = json!([
+        {"name": "log", "algorithm": "sliding_window_log", "period_seconds": 3600, "requests": 100},
+        {"name": "week", "algorithm": "fixed_window", "window": "week", "requests": 100},
+    ]);
+    quotad.put("/api/v2/admin/tiers/logged", json!({"limits": limits})).await;
+    let check = async || quotad.check(json!({"user_id": "u", "tier": "logged"})).await;
+    for used in 1..=3 {
+        assert_eq!(check().await.used("log"), used);
+    }
+    for round in 0..3 {
+        let before = check().await.used("log");
+        redis.cli(&["CONFIG", "SET", "maxmemory", "1"]);
+        let alone = check().await;
+        assert_eq!(
+            (alone.json["source"].as_str(), alone.used("log")),
+            (Some("fallback"), before + 1),
+            "{}",
+            alone.text
+        );
+        redis.cli(&["CONFIG", "SET", "maxmemory", "0"]);
+        let back = async || {
+            let answer = quotad.check(json!({"user_id": "u", "tier": "logged", "dry_run": true})).await;
+            (answer.json["source"] == "redis").then_some(answer)
+        };
+        let (answer, _) = until(Duration::from_secs(5), "Redis", back).await;
+        // A dry run shows what would be.
+        assert_eq!(
+            (answer.used("log"), answer.used("week")),
+            (before + 2, before + 2),
+            "round {round}: {}",
+            answer.text
+        );
     }
 }

@@ -133,17 +133,21 @@ local function log_room_at(key, first, used, room, period, now)
   end
 end
 
--- Adds an entry to a log; what is full takes it into its newest. The instant and number of entries that then stand.
+-- Adds an entry to a log, and drops those that are gone; what is full takes it into its newest. The instant and number of
+-- entries that then stand. What is added comes first: a server without memory refuses it, and then nothing was changed.
 local function log_charge(key, limit, slot, gone, units, now)
-  if slot.fresh then call('DEL', key) elseif gone > 0 then call('LTRIM', key, gone, -1) end
+  if slot.fresh then call('DEL', key) end
   local count, newest = slot.b - gone, slot.c
   local at = slot.fresh and now or max(newest, now)
   local full = count >= max(limit.most, 1) and call('LINDEX', key, -1)
   if full and #full == 14 then
     local instant, sum = scan('<I7I7', full)
     call('LSET', key, -1, pack('<I7I7', instant, sum + units))
-    return newest, count
+    at = newest
+  else
+    call('RPUSH', key, pack('<I7I7', at, units))
+    count = count + 1
   end
-  call('RPUSH', key, pack('<I7I7', at, units))
-  return at, count + 1
+  if gone > 0 and not slot.fresh then call('LTRIM', key, gone, -1) end
+  return at, count
 end

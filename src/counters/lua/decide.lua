@@ -125,7 +125,8 @@ local function charge(plan, shape, counts, used, tokens, parts, cost, logs, gone
       local newest, number =
         log_charge(logs[limit.slot].key, limit, slot, left and left.number or 0, units, now)
       gone[limit.slot] = nil
-      call('PEXPIRE', logs[limit.slot].key, expiry(max(limit.ends, newest + limit.period), now) + 1000)
+      -- Its entries have all left when the slot is whole.
+      if shape.moved[l] then call('PEXPIRE', logs[limit.slot].key, expiry(limit.ends, now) + 1000) end
       counts[n], counts[n + 1], counts[n + 2] = used[l] + units, number, newest
     end
   end

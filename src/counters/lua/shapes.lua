@@ -3,7 +3,7 @@
 -- What becomes of a value with this head when the plan is charged: its new head, without slots that are whole and with
 -- every slot of the plan; `from`, which slot of the old body each one comes (nil: the head stays); `where` in the body each
 -- limit is counted; `left` of each sliding counter's window, and whether it has `rolled` into the next; which slots are
--- `fresh`; and the expiry. Worked out once for all subjects with the same head.
+-- `fresh`, and whose end has `moved`; and the expiry. Worked out once for all subjects with the same head.
 local function shape_of(plan, head, now)
   local count, old_width = byte(head, 2, 3)
   local old = {scan(format_of(2 * count), head, 4)}
@@ -20,7 +20,7 @@ local function shape_of(plan, head, now)
       same = false
     end
   end
-  local shape = {where = {}, left = {}, rolled = {}, fresh = {}, old_width = old_width, width = width}
+  local shape = {where = {}, left = {}, rolled = {}, fresh = {}, moved = {}, old_width = old_width, width = width}
   for l, limit in ipairs(plan) do
     local s, ends, period = slot_of[limit.slot], limit.ends, limit.period
     if not s then
@@ -39,7 +39,7 @@ local function shape_of(plan, head, now)
       end
       shape.left[l] = min(window_ends - now, period)
     end
-    if whole_at < ends then heads[2 * s], same = ends, false end
+    if whole_at < ends then heads[2 * s], shape.moved[l], same = ends, true, false end
     shape.where[l] = (s - 1) * width + 1
   end
   for s = 1, kept do last = max(last, heads[2 * s]) end
