@@ -49,7 +49,10 @@ impl Plan {
     /// override, which adds a limit that the tier lacks.
     pub fn new(tier: &Tier, schedule: Option<&ResetSchedule>, quota_override: Option<&QuotaOverride>) -> Self {
         let own = tier.reset_schedule.clone().unwrap_or_default();
-        let schedule = schedule.map_or_else(|| own.clone(), |schedule| schedule.or(&own));
+        let schedule = match schedule {
+            Some(schedule) => schedule.or(&own),
+            None => own,
+        };
         let mut limits: SmallVec<[PlannedLimit; 2]> =
             tier.limits.iter().map(|limit| PlannedLimit::new(limit, &schedule)).collect();
         if let Some(known) = quota_override {

@@ -154,13 +154,21 @@ impl SubjectState {
     }
 
     /// Forgets a limit's counter.
-    pub fn remove(&mut self, id: SlotId) {
+    fn remove(&mut self, id: SlotId) {
         self.slots.retain(|known| known.id != id);
         self.tidy(|more| more.logs.retain(|log| log.id != id));
     }
 
+    /// Forgets the counters of these limits; `None` is all. Leases stay.
+    pub fn forget(&mut self, slots: Option<&[SlotId]>) {
+        match slots {
+            Some(slots) => slots.iter().for_each(|&slot| self.remove(slot)),
+            None => self.clear(),
+        }
+    }
+
     /// Forgets all counters; leases stay.
-    pub fn clear(&mut self) {
+    fn clear(&mut self) {
         self.slots.clear();
         self.tidy(|more| more.logs.clear());
     }

@@ -39,7 +39,7 @@ impl Planned {
     ) -> Decision {
         let Check { subject, cost, .. } = &self.job.check;
         let allowed = violations.is_empty();
-        let slots = slots.map(|(ask, found)| slot_status(subject, &self.plan, ask, Some(found), allowed, decided_at));
+        let slots = slots.map(|(ask, found)| slot_status(subject, &self.plan, ask, found, allowed, decided_at));
         Decision {
             subject: subject.clone(),
             tier: self.plan.tier.clone(),
@@ -79,7 +79,7 @@ pub fn slot_status(
     subject: &Subject,
     plan: &Plan,
     ask: LeaseAsk,
-    found: Option<InUse>,
+    found: InUse,
     allowed: bool,
     now: Timestamp,
 ) -> SlotStatus {
@@ -90,8 +90,8 @@ pub fn slot_status(
     SlotStatus {
         kind: ask.kind,
         limit: plan.slots(ask.kind),
-        held: found.map_or(0, |found| found.held).saturating_add(u64::from(taken.is_some())),
-        free_at: found.and_then(|found| found.free_at),
+        held: found.held.saturating_add(u64::from(taken.is_some())),
+        free_at: found.free_at,
         taken,
     }
 }

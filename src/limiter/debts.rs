@@ -21,14 +21,7 @@ pub type Owed = Vec<Granted>;
 /// Nothing is owed for these slots any more.
 pub fn forget_owed(owed: &mut Owed, subject: &Subject, slots: Option<&[SlotId]>) {
     for granted in owed.iter_mut().filter(|granted| granted.subject == *subject) {
-        forget_slots(&mut granted.state, slots);
-    }
-}
-
-fn forget_slots(state: &mut SubjectState, slots: Option<&[SlotId]>) {
-    match slots {
-        Some(slots) => slots.iter().for_each(|&slot| state.remove(slot)),
-        None => state.clear(),
+        granted.state.forget(slots);
     }
 }
 
@@ -100,7 +93,7 @@ impl Debts {
 
     pub fn forget(&mut self, subject: &Subject, slots: Option<&[SlotId]>) {
         if let Some(owing) = self.owed.get_mut(subject) {
-            forget_slots(&mut owing.state, slots);
+            owing.state.forget(slots);
         }
     }
 

@@ -4,9 +4,10 @@ use foldhash::quality::RandomState;
 use moka::sync::Cache;
 use serde::{Deserialize, Serialize};
 
-use super::batch::Planned;
+use super::batch::{Planned, slot_status};
 use super::check::RequestId;
 use crate::counters::redis::Remembered;
+use crate::domain::concurrency::InUse;
 use crate::domain::cost::Cost;
 use crate::domain::decide;
 use crate::domain::decision::{Decision, Explanation, Source};
@@ -68,7 +69,9 @@ impl Memo {
         let Remembered { now, before: mut state, memo } = remembered;
         let memo: Memo = serde_json::from_slice(&memo).ok()?;
         decide::charge(&mut state, &memo.plan, memo.cost, now);
-        let slots = memo.lease.map(|ask| super::batch::slot_status(subject, &memo.plan, ask, None, true, now));
+        // How many were held then is not remembered, and no answer to a check shows it.
+        let unknown = InUse { held: 0, free_at: None };
+        let slots = memo.lease.map(|ask| slot_status(subject, &memo.plan, ask, unknown, true, now));
         Some(Decision {
             subject: subject.clone(),
             tier: memo.plan.tier.clone(),

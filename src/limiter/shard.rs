@@ -99,10 +99,7 @@ impl Shard {
             Counters::Redis(remote) => remote.reset(subject, slots),
         };
         if let Some(state) = table.get_mut(subject) {
-            match slots {
-                Some(slots) => slots.iter().for_each(|&slot| state.remove(slot)),
-                None => state.clear(),
-            }
+            state.forget(slots);
         }
         self.ledger.usage.touch(subject.clone());
     }

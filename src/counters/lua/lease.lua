@@ -5,7 +5,7 @@
 --              long, 2 released), and the instant or the length in microseconds
 -- ARGV[n + 1]  the secret of the lease of change n
 -- answer       the time (7 bytes, microseconds), then a byte for each change: '1' where it was made, '0' where the lease is not
---              held; then for each change how many leases its set holds now, 7 bytes each
+--              held
 --
 -- Invariant: only a lease that is held is renewed or released, and only by its secret.
 
@@ -13,7 +13,7 @@ local HOLD, RENEW = 0, 1
 
 local args = cmsgpack.unpack(ARGV[1])
 local now = redis_time()
-local made, held = {}, {}
+local made = {}
 for n, key in ipairs(KEYS) do
   local what, time, secret = args[2 * n - 1], args[2 * n], ARGV[n + 1]
   local ends = pcall_redis('ZSCORE', key, secret)
@@ -27,6 +27,5 @@ for n, key in ipairs(KEYS) do
     call('ZREM', key, secret)
   end
   made[n] = (live or what == HOLD) and '1' or '0'
-  held[n] = pack('<I7', (in_use(key, 0, now)))
 end
-return pack('<I7', now) .. table.concat(made) .. table.concat(held)
+return pack('<I7', now) .. table.concat(made)

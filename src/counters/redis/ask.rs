@@ -114,6 +114,4 @@ pub struct LeaseAnswer {
     pub now: Timestamp,
     /// False where the lease is not held.
     pub made: Vec<bool>,
-    /// How many leases the subject holds of the kind.
-    pub held: Vec<u64>,
 }

@@ -99,16 +99,11 @@ pub fn missed(answer: &[u8]) -> Result<Option<Vec<Verdict>>, RedisError> {
 /// Reads the answer of `lease.lua` to so many changes.
 pub fn leases(answer: &[u8], changes: usize) -> Result<LeaseAnswer, RedisError> {
     let mut rest = answer;
-    let read = |rest: &mut &[u8]| {
-        let now = timestamp(take_number(rest)?);
-        let (made, tail) = rest.split_at_checked(changes)?;
-        *rest = tail;
-        let made = made.iter().map(|&byte| byte == b'1').collect();
-        let held: Option<Vec<u64>> = (0..changes).map(|_| take_number(rest)).collect();
-        Some(LeaseAnswer { now, made, held: held? })
-    };
-    let read = read(&mut rest).ok_or(RedisError::Malformed("too short"))?;
-    if rest.is_empty() { Ok(read) } else { Err(RedisError::Malformed("more than was asked for")) }
+    let now = take_number(&mut rest).ok_or(RedisError::Malformed("no time"))?;
+    if rest.len() != changes {
+        return Err(RedisError::Malformed("another number of changes than was asked for"));
+    }
+    Ok(LeaseAnswer { now: timestamp(now), made: rest.iter().map(|&byte| byte == b'1').collect() })
 }
 
 const fn verdict(byte: u8) -> Option<Verdict> {
