@@ -72,7 +72,7 @@ fn decide(criterion: &mut Criterion) {
     let server = Server::start();
     let settings = server.settings();
     let system = actix_web::rt::System::new();
-    let counters = RedisCounters::new(&settings, Box::new(Line::new(&settings)));
+    let counters = RedisCounters::new(&settings, 0, Box::new(Line::new(&settings)));
     let mut id = BatchId::first(1, 0);
     let mut group = criterion.benchmark_group("redis");
     group.throughput(Throughput::Elements(SUBJECTS as u64));
@@ -100,7 +100,7 @@ fn decide(criterion: &mut Criterion) {
                 bench.iter(|| {
                     id = id.next();
                     let now = jiff::Timestamp::now();
-                    system.block_on(counters.decide(id, &batch, Timestamp::from(now))).expect("it is decided")
+                    system.block_on(counters.decide(id, None, &batch, Timestamp::from(now))).expect("it is decided")
                 });
             });
         }

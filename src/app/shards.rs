@@ -171,7 +171,7 @@ impl Parts {
         let (database, books, clock) = (self.database.clone(), self.books.clone(), self.clock.clone());
         let fallen = (self.fallen.clone(), number);
         ShardActor::start_in_arbiter(arbiter, move |_| {
-            let redis = redis.map(|(settings, line)| (RedisCounters::new(&settings, line()), settings.deadline));
+            let redis = redis.map(|(settings, line)| (RedisCounters::new(&settings, 0, line()), settings.deadline));
             ShardActor::new(shard, redis, database, books, clock, fallen)
         })
     }

@@ -19,10 +19,10 @@ use crate::domain::subject::Subject;
 use crate::domain::time::Timestamp;
 
 pub use ask::{
-    Ask, AskIdentity, AskMode, BatchOutcome, Granted, LeaseAnswer, LeaseChange, Remembered, SubjectBatch,
+    Ask, AskIdentity, AskMode, BatchOutcome, Generation, Granted, LeaseAnswer, LeaseChange, Remembered, SubjectBatch,
     SubjectOutcome, Told, Verdict,
 };
-pub use keys::{BatchId, Keys};
+pub use keys::{BatchId, Keys, PARTITIONS, partition_of};
 pub use link::{Link, LinkError};
 #[cfg(feature = "actix-redis")]
 pub use link_actix::ActixLink;
@@ -36,6 +36,9 @@ pub enum RedisError {
     Late(Duration),
     #[error("the answer is not what the script gives: {0}")]
     Malformed(&'static str),
+    /// Nothing was done.
+    #[error("the counters are not those that were asked for: they were lost, or others stand in their place")]
+    OtherGeneration(Option<Generation>),
 }
 
 impl RedisError {
@@ -44,11 +47,12 @@ impl RedisError {
         match self {
             RedisError::Link(error) => error.may_have_been_applied(),
             RedisError::Late(_) | RedisError::Malformed(_) => true,
+            RedisError::OtherGeneration(_) => false,
         }
     }
 }
 
-/// The counters of one Redis node, over one link.
+/// The counters of one Redis node, or of one partition of a cluster, over one link.
 #[derive(Debug)]
 pub struct RedisCounters {
     link: Box<dyn Link>,
@@ -56,32 +60,34 @@ pub struct RedisCounters {
 }
 
 impl RedisCounters {
-    /// Connects when it is first asked something: that Redis is away is no error here.
-    pub fn new(settings: &RedisSettings, link: Box<dyn Link>) -> Self {
-        Self { link, keys: Keys::new(&settings.key_prefix) }
+    /// Connects when it is first asked something: that Redis is away is no error here. What belongs to no subject stands in
+    /// the partition `home`; in a cluster all that is asked must be of that one.
+    pub fn new(settings: &RedisSettings, home: u64, link: Box<dyn Link>) -> Self {
+        Self { link, keys: Keys::new(&settings.key_prefix, home) }
     }
 
     /// Decides a batch in one round trip. `id` must never have been used; no subject may stand twice in `subjects`. `around`
-    /// is about Redis' time: its own decides, within the windows of the calendar from there.
+    /// is about Redis' time: its own decides, within the windows of the calendar from there. Where the counters are of another
+    /// `generation` (`None`: any) nothing is done.
     pub async fn decide(
         &self,
         id: BatchId,
+        generation: Option<Generation>,
         subjects: &[SubjectBatch],
         around: Timestamp,
     ) -> Result<BatchOutcome, RedisError> {
         if subjects.is_empty() {
             return Ok(BatchOutcome { now: around, subjects: Vec::new() });
         }
-        let call = encode::batch(&self.keys, id, subjects, around);
+        let call = encode::batch(&self.keys, id, generation, subjects, around);
         decode::answer(&script::DECIDE.call(&*self.link, call).await?, subjects)
     }
 
     /// What came of each check of a batch whose answer was lost; `None` where it charged nothing. From now on the batch
     /// does not run, however late it arrives.
-    pub async fn missed(&self, id: BatchId, subjects: &[SubjectBatch]) -> Result<Option<Vec<Verdict>>, RedisError> {
-        let Some(first) = subjects.first() else { return Ok(None) };
-        let keys = vec![self.keys.marker(id, &first.subject)];
-        let call = encode::Call { keys, arguments: vec![id.sequence().to_string().into_bytes()] };
+    pub async fn missed(&self, id: BatchId) -> Result<Option<Vec<Verdict>>, RedisError> {
+        let call =
+            encode::Call { keys: vec![self.keys.marker(id)], arguments: vec![id.sequence().to_string().into_bytes()] };
         decode::missed(&script::MISSED.call(&*self.link, call).await?)
     }
 
@@ -91,6 +97,13 @@ impl RedisCounters {
             return Ok(());
         }
         script::ADD.call(&*self.link, encode::granted(&self.keys, id, granted, around)).await.map(drop)
+    }
+
+    /// Which counters these are; where there are none, `new` from now on.
+    pub async fn generation(&self, new: Option<Generation>) -> Result<Option<Generation>, RedisError> {
+        let new = new.map(|new| new.number().to_le_bytes().iter().copied().take(7).collect());
+        let call = encode::Call { keys: vec![self.keys.generation()], arguments: vec![new.unwrap_or_default()] };
+        decode::generation(&script::GENERATION.call(&*self.link, call).await?)
     }
 
     /// Sets slots to nothing used; `None` is every slot of the subject. Leases stay.

@@ -113,7 +113,7 @@ impl ShardActor {
         let deadline = self.deadline;
         let trip = async move {
             let watch = Stopwatch::start();
-            let outcome = in_time(deadline, redis.decide(round.id, &round.subjects, round.around)).await;
+            let outcome = in_time(deadline, redis.decide(round.id, None, &round.subjects, round.around)).await;
             (round, outcome, watch.elapsed())
         };
         ctx.spawn(wrap_future(trip).map(|(round, outcome, elapsed), actor: &mut Self, ctx| {

@@ -207,7 +207,7 @@ async fn play(redis: &RedisServer, plans: &[Arc<Plan>], begun: i64, steps: &[Ste
     redis.cli(&["FLUSHALL"]);
     let settings = settings_of(redis);
     let line = Rc::new(Line::new(&settings));
-    let counters = RedisCounters::new(&settings, Box::new(TimedLink { line: Rc::clone(&line) }));
+    let counters = RedisCounters::new(&settings, 0, Box::new(TimedLink { line: Rc::clone(&line) }));
     let mut models: HashMap<Subject, Model> = HashMap::new();
     let mut id = BatchId::first(1, 0);
     let (mut now, mut secret) = (begun, 0_u128);
@@ -224,7 +224,7 @@ async fn play(redis: &RedisServer, plans: &[Arc<Plan>], begun: i64, steps: &[Ste
                 None => batch.push(SubjectBatch { subject: subject(question.who), asks: [ask].into_iter().collect() }),
             }
         }
-        let outcome = counters.decide(id, &batch, time).await.expect("it is decided");
+        let outcome = counters.decide(id, None, &batch, time).await.expect("it is decided");
         id = id.next();
         prop_assert_eq!(outcome.now, time);
         for (group, outcome) in batch.iter().zip(outcome.subjects) {
@@ -293,7 +293,7 @@ fn a_batch_runs_or_is_withdrawn() {
     let redis = RedisServer::start();
     actix_web::rt::System::new().block_on(async {
         let settings = settings_of(&redis);
-        let counters = RedisCounters::new(&settings, Box::new(Line::new(&settings)));
+        let counters = RedisCounters::new(&settings, 0, Box::new(Line::new(&settings)));
         let plan = Arc::new(Plan::of_tier(&Tier::hourly_and_daily(TierName::free(), 1, 10, 1)));
         let ask = |plan: &Arc<Plan>| Ask {
             plan: Arc::clone(plan),
@@ -304,11 +304,11 @@ fn a_batch_runs_or_is_withdrawn() {
         };
         let batch = [SubjectBatch { subject: subject(1), asks: [ask(&plan), ask(&plan)].into_iter().collect() }];
         let (withdrawn, ran) = (BatchId::first(1, 0), BatchId::first(1, 0).next());
-        assert_eq!(counters.missed(withdrawn, &batch).await.expect("an answer"), None);
-        counters.decide(withdrawn, &batch, Timestamp::EPOCH).await.expect_err("it was withdrawn");
-        counters.decide(ran, &batch, Timestamp::EPOCH).await.expect("it runs");
-        let found = counters.missed(ran, &batch).await.expect("an answer");
+        assert_eq!(counters.missed(withdrawn).await.expect("an answer"), None);
+        counters.decide(withdrawn, None, &batch, Timestamp::EPOCH).await.expect_err("it was withdrawn");
+        counters.decide(ran, None, &batch, Timestamp::EPOCH).await.expect("it runs");
+        let found = counters.missed(ran).await.expect("an answer");
         assert_eq!(found, Some(vec![Verdict::Charged, Verdict::Denied]));
-        counters.decide(ran, &batch, Timestamp::EPOCH).await.expect_err("it ran already");
+        counters.decide(ran, None, &batch, Timestamp::EPOCH).await.expect_err("it ran already");
     });
 }

@@ -2,10 +2,12 @@
 -- its concurrency slot. The same rule as src/domain/decide.rs, by the time of this server.
 --
 -- KEYS[1]    the marker: which batch was decided last, and what came of it, so that a lost answer can be learnt later
--- KEYS[2..]  a subject's counters each, no subject twice; then for each subject: the logs beside its counters, then for
+-- KEYS[2]    the generation: which counters these are (generation.lua)
+-- KEYS[3..]  a subject's counters each, no subject twice; then for each subject: the logs beside its counters, then for
 --            each check with a lease the set of leases, and for each with an identity the place where it is remembered
 -- ARGV[1]    MessagePack, one flat array of numbers:
---              the sequence number of the batch; subjects; plans, then for each plan: limits, then for each limit 7 numbers:
+--              the sequence number of the batch; the generation that is asked (0: any); subjects; plans, then for each
+--              plan: limits, then for each limit 7 numbers:
 --                kind, slot id, requests (2^62 where the limit is not enforced), then for a
 --                  fixed window:     period, begin of any window
 --                  sliding log:      period, most entries
@@ -24,7 +26,8 @@
 --            but those of foreign subjects: with a lease slots held and when one will be free (0: unknown), 7 bytes each;
 --            denied, for each log of its plan when it will have room (0: it has), 7 bytes each; decided before, the length (7 bytes) and bytes
 --            of what was remembered: the time, the value before, and what was sent to be remembered.
---            Or 'W' alone: the batch was withdrawn or had run, and nothing was done.
+--            Or 'W' alone: the batch was withdrawn or had run, and nothing was done. Or 'G' and the generation that
+--            stands (0: none): it is another one, and nothing was done.
 --
 -- Invariants: what is stored is what was allowed and charged; a denied check changes nothing. A window that was begun runs
 -- to its stored end, whatever the clock does. A batch runs once.
@@ -35,17 +38,19 @@ local MARKER_KEPT_MS = '7200000'
 local IDENTITY_KEPT_MS = '60000'
 
 local args = cmsgpack.unpack(ARGV[1])
-local subjects = args[2]
-local next_key, next_blob = subjects + 2, 2
-local values = call('MGET', unpack(KEYS, 1, subjects + 1))
+local subjects = args[3]
+local next_key, next_blob = subjects + 3, 2
+local values = call('MGET', unpack(KEYS, 1, subjects + 2))
 
 local sequence, marker = args[1], values[1]
 if marker and #marker >= 7 and scan('<I7', marker) >= sequence then return 'W' end
+local generation = generation_of(values[2])
+if args[2] > 0 and args[2] ~= generation then return 'G' .. pack('<I7', generation) end
 
 local now = redis_time()
-local at = 4
+local at = 5
 local plans = {}
-for p = 1, args[3] do
+for p = 1, args[4] do
   local plan = {plain = true, width = 1, shapes = {}}
   local limits = args[at]
   at = at + 1
@@ -168,7 +173,7 @@ local function identity_at(how)
   return identity
 end
 
-for s = 2, subjects + 1 do
+for s = 3, subjects + 2 do
   local checks, value = args[at], values[s]
   local head, body, stored_head, foreign = EMPTY_HEAD, {}, nil, false
   if not value then
@@ -279,4 +284,4 @@ end
 
 local outcome = table.concat(results)
 if charged_any then call('SET', KEYS[1], pack('<I7', sequence) .. outcome, 'PX', MARKER_KEPT_MS) end
-return pack('<I7', now) .. outcome .. table.concat(values, '', 2, subjects + 1) .. table.concat(extras)
+return pack('<I7', now) .. outcome .. table.concat(values, '', 3, subjects + 2) .. table.concat(extras)

@@ -46,6 +46,11 @@ local function expiry(whole_at, now)
   return whole(max(ceil((whole_at - now) / 1000), 1))
 end
 
+-- The number of a generation; 0 where there is none, or something else stands in its place.
+local function generation_of(value)
+  return value and #value == 7 and scan('<I7', value) or 0
+end
+
 local function redis_time()
   local time = call('TIME')
   return time[1] * 1000000 + time[2]

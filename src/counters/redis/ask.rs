@@ -13,6 +13,24 @@ use crate::domain::state::SubjectState;
 use crate::domain::subject::Subject;
 use crate::domain::time::Timestamp;
 
+/// Which counters these are: a server that has lost its counters, or another in its place, has another generation or none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Generation(u64);
+
+impl Generation {
+    /// `None` for 0. Of a number above 2^53 the lower part counts: Lua knows no greater.
+    pub const fn new(number: u64) -> Option<Self> {
+        match number & ((1 << 53) - 1) {
+            0 => None,
+            number => Some(Self(number)),
+        }
+    }
+
+    pub const fn number(self) -> u64 {
+        self.0
+    }
+}
+
 /// What a check asks of the counters.
 #[derive(Debug, Clone)]
 pub struct Ask {

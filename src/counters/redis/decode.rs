@@ -2,7 +2,9 @@
 
 use smallvec::SmallVec;
 
-use super::{Ask, BatchOutcome, LeaseAnswer, RedisError, Remembered, SubjectBatch, SubjectOutcome, Told, Verdict};
+use super::{
+    Ask, BatchOutcome, Generation, LeaseAnswer, RedisError, Remembered, SubjectBatch, SubjectOutcome, Told, Verdict,
+};
 use crate::domain::concurrency::InUse;
 use crate::domain::limit::SlotId;
 use crate::domain::plan::Rule;
@@ -25,6 +27,10 @@ const FOREIGN: u8 = 0xff;
 pub fn answer(answer: &[u8], subjects: &[SubjectBatch]) -> Result<BatchOutcome, RedisError> {
     if answer == b"W" {
         return Err(RedisError::Malformed("the batch was withdrawn before it ran"));
+    }
+    // Decisions are longer, whatever the time that they begin with.
+    if let Some(generation) = answer.strip_prefix(b"G").filter(|number| number.len() == NUMBER_BYTES) {
+        return Err(RedisError::OtherGeneration(self::generation(generation)?));
     }
     let mut rest = answer;
     let now = take_number(&mut rest).ok_or(RedisError::Malformed("no time"))?;
@@ -94,6 +100,12 @@ pub fn missed(answer: &[u8]) -> Result<Option<Vec<Verdict>>, RedisError> {
     }
     let verdicts: Option<Vec<Verdict>> = answer.iter().map(|&byte| verdict(byte)).collect();
     verdicts.map(Some).ok_or(RedisError::Malformed("no decision"))
+}
+
+/// Reads the answer of `generation.lua`.
+pub fn generation(mut answer: &[u8]) -> Result<Option<Generation>, RedisError> {
+    let number = take_number(&mut answer).filter(|_| answer.is_empty());
+    Ok(Generation::new(number.ok_or(RedisError::Malformed("no generation"))?))
 }
 
 /// Reads the answer of `lease.lua` to so many changes.

@@ -5,7 +5,7 @@ use rmp::encode;
 use smallvec::SmallVec;
 
 use super::keys::{BatchId, Keys};
-use super::{Ask, AskMode, Granted, LeaseChange, SubjectBatch};
+use super::{Ask, AskMode, Generation, Granted, LeaseChange, SubjectBatch};
 use crate::domain::lease::{ChangeLease, LeaseWish};
 use crate::domain::limit::SlotId;
 use crate::domain::plan::{Plan, PlannedLimit, Rule};
@@ -70,13 +70,19 @@ impl Numbers {
 }
 
 /// A call of `decide.lua`. Equal plans are listed once. `around` is about Redis' time: calendar windows are sent from there.
-pub fn batch(keys: &Keys, id: BatchId, subjects: &[SubjectBatch], around: Timestamp) -> Call {
+pub fn batch(
+    keys: &Keys,
+    id: BatchId,
+    generation: Option<Generation>,
+    subjects: &[SubjectBatch],
+    around: Timestamp,
+) -> Call {
     let mut plans: Vec<&Plan> = Vec::new();
     let mut checks = Numbers::default();
     let mut call = Call::default();
     let mut beside = Vec::new();
-    call.keys.reserve(subjects.len().saturating_add(1));
-    call.keys.extend(subjects.first().map(|first| keys.marker(id, &first.subject)));
+    call.keys.reserve(subjects.len().saturating_add(2));
+    call.keys.extend([keys.marker(id), keys.generation()]);
     call.arguments.push(Vec::new());
     for batch in subjects {
         call.keys.push(keys.counters(&batch.subject));
@@ -110,6 +116,7 @@ pub fn batch(keys: &Keys, id: BatchId, subjects: &[SubjectBatch], around: Timest
     call.keys.append(&mut beside);
     let mut numbers = Numbers::default();
     numbers.push(id.sequence());
+    numbers.push(generation.map_or(0, Generation::number));
     numbers.push_len(subjects.len());
     numbers.push_len(plans.len());
     for plan in plans {
@@ -200,7 +207,7 @@ pub fn granted(keys: &Keys, id: BatchId, granted: &[Granted], around: Timestamp)
     let mut call = Call::default();
     let mut beside = Vec::new();
     let mut numbers = Numbers::default();
-    call.keys.extend(granted.first().map(|first| keys.added(id, &first.subject)));
+    call.keys.push(keys.added(id));
     numbers.push_len(granted.len());
     for Granted { subject, limits, state } in granted {
         call.keys.push(keys.counters(subject));

@@ -10,6 +10,9 @@ use crate::domain::subject::Subject;
 /// Partitions are cut from the top bits of a subject's hash. A constant: another number would be other keys.
 const PARTITION_BITS: u32 = 7;
 
+/// How many partitions there are.
+pub const PARTITIONS: u64 = 1 << PARTITION_BITS;
+
 /// A shard writes its batches' markers under so many keys in turn: more than it ever has under way or unaccounted for.
 const MARKERS: u64 = 64;
 
@@ -37,14 +40,22 @@ impl BatchId {
     }
 }
 
+/// Which partition a subject's keys stand in.
+pub fn partition_of(subject: &Subject) -> u64 {
+    subject.stable_hash() >> (u64::BITS - PARTITION_BITS)
+}
+
+/// How the keys are named that counters are kept under.
 #[derive(Debug, Clone)]
 pub struct Keys {
     prefix: String,
+    /// The partition of what belongs to no subject.
+    home: u64,
 }
 
 impl Keys {
-    pub fn new(prefix: &str) -> Self {
-        Self { prefix: prefix.to_owned() }
+    pub fn new(prefix: &str, home: u64) -> Self {
+        Self { prefix: prefix.to_owned(), home }
     }
 
     /// `<prefix>:{<partition>}:c:<subject>`
@@ -77,22 +88,32 @@ impl Keys {
         key.into_bytes()
     }
 
-    /// `<prefix>:{<partition>}:b:<instance>-<shard>-<turn>`, in the partition of the batch's first subject.
-    pub fn marker(&self, id: BatchId, first: &Subject) -> Vec<u8> {
-        let mut key = self.partitioned(first);
+    /// `<prefix>:{<home>}:g`: which counters these are.
+    pub fn generation(&self) -> Vec<u8> {
+        let mut key = self.in_partition(self.home);
+        key.push('g');
+        key.into_bytes()
+    }
+
+    /// `<prefix>:{<home>}:b:<instance>-<shard>-<turn>`
+    pub fn marker(&self, id: BatchId) -> Vec<u8> {
+        let mut key = self.in_partition(self.home);
         write!(key, "b:{:016x}-{}-{}", id.instance, id.shard, id.sequence % MARKERS).ok();
         key.into_bytes()
     }
 
-    /// `<prefix>:{<partition>}:a:<instance>-<shard>-<sequence>`, in the partition of the first subject.
-    pub fn added(&self, id: BatchId, first: &Subject) -> Vec<u8> {
-        let mut key = self.partitioned(first);
+    /// `<prefix>:{<home>}:a:<instance>-<shard>-<sequence>`
+    pub fn added(&self, id: BatchId) -> Vec<u8> {
+        let mut key = self.in_partition(self.home);
         write!(key, "a:{:016x}-{}-{}", id.instance, id.shard, id.sequence).ok();
         key.into_bytes()
     }
 
     fn partitioned(&self, subject: &Subject) -> String {
-        let partition = subject.stable_hash() >> (u64::BITS - PARTITION_BITS);
+        self.in_partition(partition_of(subject))
+    }
+
+    fn in_partition(&self, partition: u64) -> String {
         let mut key = String::with_capacity(self.prefix.len().saturating_add(64));
         write!(key, "{}:{{{partition}}}:", self.prefix).ok();
         key

@@ -62,8 +62,8 @@ impl ShardActor {
                 return Err(RedisError::Late(deadline));
             }
             let mut found = Vec::with_capacity(missed.len());
-            for (id, subjects) in &missed {
-                found.push(in_time(deadline, redis.missed(*id, subjects)).await?);
+            for (id, _) in &missed {
+                found.push(in_time(deadline, redis.missed(*id)).await?);
             }
             Ok((round_trip, found))
         };

@@ -24,7 +24,7 @@ async fn add(redis: &RedisServer, question: History) -> Result<(), TestCaseError
     redis.cli(&["FLUSHALL"]);
     let settings = settings_of(redis);
     let line = Rc::new(Line::new(&settings));
-    let counters = RedisCounters::new(&settings, Box::new(TimedLink { line: Rc::clone(&line) }));
+    let counters = RedisCounters::new(&settings, 0, Box::new(TimedLink { line: Rc::clone(&line) }));
     let (plan, mut id) = (Arc::new(plan), BatchId::first(1, 0));
     let ask = |units: u64, mode: AskMode| {
         let ask = Ask { plan: Arc::clone(&plan), cost: cost(units), mode, lease: None, identity: None };
@@ -35,7 +35,7 @@ async fn add(redis: &RedisServer, question: History) -> Result<(), TestCaseError
         now += gap;
         let time = Timestamp::from_micros(now);
         set_time(&line, time).await;
-        counters.decide(id, &ask(units, AskMode::Force), time).await.expect("it is charged");
+        counters.decide(id, None, &ask(units, AskMode::Force), time).await.expect("it is charged");
         id = id.next();
         decide::charge(&mut known, &plan, cost(units), time);
     }
@@ -50,7 +50,7 @@ async fn add(redis: &RedisServer, question: History) -> Result<(), TestCaseError
         counters.add(id, &owed, time).await.expect("it is added");
     }
     plan.limits.iter().for_each(|limit| decide::add(&mut known, limit, &granted, time));
-    let outcome = counters.decide(id.next(), &ask(0, AskMode::Peek), time).await.expect("an answer");
+    let outcome = counters.decide(id.next(), None, &ask(0, AskMode::Peek), time).await.expect("an answer");
     let SubjectOutcome::Decided { before, .. } = &outcome.subjects[0] else { panic!("unreadable") };
     prop_assert_eq!(decide::statuses(before, &plan, time), decide::statuses(&known, &plan, time));
     Ok(())
