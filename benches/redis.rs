@@ -1,7 +1,12 @@
 //! What deciding costs in Redis: a batch of 64 subjects, one check each, by each algorithm and for so many limits. Needs
 //! redis-server, which it starts on a free port.
 
-#![allow(clippy::disallowed_methods, clippy::expect_used, reason = "a bench may panic, and starts a process")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a bench may panic, and starts a process"
+)]
 
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
@@ -9,12 +14,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use quotad::config::{RedisSettings, Settings};
-#[cfg(feature = "actix-redis")]
-use quotad::counters::redis::ActixLink as Line;
-#[cfg(not(feature = "actix-redis"))]
-use quotad::counters::redis::RedisLink as Line;
-use quotad::counters::redis::{Ask, AskMode, BatchId, RedisCounters, SubjectBatch};
+use quotad::config::{RedisPlace, RedisSettings, Settings};
+use quotad::counters::redis::{Ask, AskMode, BatchId, Link, RedisCounters, SubjectBatch};
 use quotad::domain::cost::{Items, LIMIT_MAX, Multiplier};
 use quotad::domain::limit::{Algorithm, LOG_MAX, Limit, LimitName, Window};
 use quotad::domain::plan::Plan;
@@ -53,6 +54,18 @@ impl Server {
     }
 }
 
+#[cfg(not(feature = "actix-redis"))]
+fn line_to(settings: &RedisSettings) -> Box<dyn Link> {
+    let RedisPlace::Node(at) = &settings.place else { panic!("one node is meant") };
+    Box::new(quotad::counters::redis::Line::new(settings, quotad::counters::redis::Finder::At(at.clone())))
+}
+
+#[cfg(feature = "actix-redis")]
+fn line_to(settings: &RedisSettings) -> Box<dyn Link> {
+    let RedisPlace::Node(at) = &settings.place else { panic!("one node is meant") };
+    Box::new(quotad::counters::redis::ActixLink::new(at))
+}
+
 impl Drop for Server {
     fn drop(&mut self) {
         self.0.kill().ok();
@@ -72,8 +85,8 @@ fn decide(criterion: &mut Criterion) {
     let server = Server::start();
     let settings = server.settings();
     let system = actix_web::rt::System::new();
-    let counters = RedisCounters::new(&settings, 0, Box::new(Line::new(&settings)));
-    let mut id = BatchId::first(1, 0);
+    let counters = RedisCounters::new(&settings, 0, line_to(&settings));
+    let mut id = BatchId::first(1, 0, 0);
     let mut group = criterion.benchmark_group("redis");
     group.throughput(Throughput::Elements(SUBJECTS as u64));
     // Logs of a second hold what was charged in it and are trimmed all the time.

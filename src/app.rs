@@ -2,6 +2,7 @@
 
 pub mod admin_key;
 pub mod healthcheck;
+mod redis_links;
 mod shards;
 mod watch;
 
@@ -145,7 +146,7 @@ fn make_data_folder(settings: &Settings) -> Result<(), AppError> {
 /// What a newcomer needs to know, in four lines.
 fn greet(address: std::net::SocketAddr, settings: &Settings, admin_key: &admin_key::AdminKey) {
     let counters = match &settings.redis {
-        Some(redis) => format!("Redis at {}:{}", redis.host, redis.port),
+        Some(redis) => format!("Redis: {}", redis.place),
         None => "embedded in this process (no Redis)".to_owned(),
     };
     let database = match &settings.database.location {

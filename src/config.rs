@@ -7,6 +7,7 @@ mod fields;
 mod names;
 mod parse;
 mod redis;
+mod redis_url;
 mod secret;
 mod sections;
 mod shown;
@@ -18,6 +19,7 @@ pub use fields::DatabaseLocation;
 use names::Shown;
 pub use names::{Audience, NAMES, Name};
 pub use redis::RedisSettings;
+pub use redis_url::{HostPort, RedisPlace, host_port};
 pub use secret::Secret;
 pub use sections::{
     DatabaseSettings, FallbackMode, HttpSettings, IdentitySettings, LimiterSettings, LogFormat, LogSettings,
@@ -143,12 +145,12 @@ mod tests {
             (&[("QUOTAD_ENDPOINT_COSTS", "/a=x")], &["/a=x", "path=cost"]),
             (&[("QUOTAD_TRUSTED_PROXIES", "10.0.0.0/99")], &["10.0.0.0/99", "CIDR"]),
             (&[("QUOTAD_GRPC_LISTEN", "127.0.0.1:1")], &["QUOTAD_GRPC_LISTEN", "not supported"]),
-            (&[("QUOTAD_REDIS_URL", "redis-cluster://a:1")], &["QUOTAD_REDIS_URL", "redis:// or rediss://"]),
+            (&[("QUOTAD_REDIS_URL", "redis-cluster://a:1/2")], &["QUOTAD_REDIS_URL", "redis-cluster://host"]),
             (&[("OMICS_FREE_TIER_LIMIT_DAY", "-1")], &["OMICS_FREE_TIER_LIMIT_DAY=-1"]),
             (&[("QUOTAD_DATA_DIR", "a\nb")], &["QUOTAD_DATA_DIR=a\\nb", "control characters"]),
             (&[("QUOTAD_SHARDS", "1\n2")], &["QUOTAD_SHARDS=1\\n2", "1 to 1024"]),
             (&[("QUOTAD_A\nB", "x")], &["QUOTAD_A\\nB"]),
-            (&[("OMICS_REDIS_SENTINEL_PASSWORD", "hunter2")], &["OMICS_REDIS_SENTINEL_PASSWORD", "not supported"]),
+            (&[("OMICS_REDIS_SENTINEL_PASSWORD", "hunter2")], &["OMICS_REDIS_SENTINEL_PASSWORD", "redis-sentinel://"]),
         ] {
             let line = refused(vars);
             assert!(parts.iter().all(|part| line.contains(part)), "{line}");

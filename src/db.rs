@@ -16,6 +16,7 @@ mod both;
 mod accounts;
 mod audit;
 mod changes;
+mod costs;
 mod counters;
 mod error;
 mod flush;

@@ -10,6 +10,7 @@ mod debts;
 mod denials;
 mod handing_out;
 mod inbox;
+mod lanes;
 mod lease_debts;
 mod ledger;
 mod local;
@@ -19,6 +20,7 @@ mod outbox;
 mod profiles;
 mod redis_state;
 mod remote;
+mod restoration;
 mod routing;
 pub mod shard;
 mod usage;
@@ -43,13 +45,16 @@ use crate::domain::time::Timestamp;
 use crate::observability::metrics::Metrics;
 
 use actor::Stop;
-pub use actor::{Fallen, ShardActor};
+pub use actor::{Fallen, RedisLanes, ShardActor};
 pub use check::{Check, RequestId, wish_for_lease};
+pub use denials::Denials;
+pub use lanes::Lanes;
 use messages::{ChangeHeld, Checks, Forget, HandOver, Job, Permit, Reply, Reset};
 pub use outbox::Outbox;
 pub use redis_state::RedisState;
 pub use remote::Remote;
-pub use routing::shard_of;
+pub use restoration::Restoration;
+pub use routing::{partitions_of, shard_of};
 
 /// A subject's quota as it stands, and where it comes from.
 #[derive(Debug, Clone)]

@@ -1,5 +1,6 @@
 //! Starts the shard actors, each on a thread of its own, and stops them.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,13 +10,10 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::AppError;
+use super::redis_links::RedisLinks;
 use crate::clock::Clock;
-use crate::config::{RedisSettings, Settings};
-#[cfg(feature = "actix-redis")]
-use crate::counters::redis::ActixLink;
-#[cfg(not(feature = "actix-redis"))]
-use crate::counters::redis::RedisLink;
-use crate::counters::redis::{BatchId, Link, RedisCounters};
+use crate::config::{RedisPlace, Settings};
+use crate::counters::redis::{BatchId, RedisCounters};
 use crate::counters::table::CounterTable;
 use crate::db::{Database, DbError};
 use crate::domain::policy::Policy;
@@ -23,15 +21,15 @@ use crate::domain::state::SubjectState;
 use crate::domain::subject::Subject;
 use crate::domain::time::Timestamp;
 use crate::limiter::shard::{Counters, Shard};
-use crate::limiter::{Limiter, RedisState, Remote, ShardActor, ShardLink, shard_of};
+use crate::limiter::{
+    Denials, Lanes, Limiter, RedisLanes, RedisState, Remote, Restoration, ShardActor, ShardLink, partitions_of,
+    shard_of,
+};
 use crate::observability::metrics::Metrics;
 use crate::persistence::{Books, BooksError};
 
 /// Between two tries to read the counters of a shard that fell.
 const PAUSE: Duration = Duration::from_secs(1);
-
-/// Makes a shard's link, on the shard's own thread.
-type Line = Arc<dyn Fn() -> Box<dyn Link> + Send + Sync>;
 
 /// The running shards.
 pub struct Shards {
@@ -49,7 +47,8 @@ struct Parts {
     metrics: Arc<Metrics>,
     clock: Clock,
     redis_state: Option<RedisState>,
-    lines: Vec<Line>,
+    links: Option<RedisLinks>,
+    restoration: Arc<Restoration>,
     /// Told which shard has ended by itself.
     fallen: mpsc::Sender<usize>,
 }
@@ -74,7 +73,8 @@ pub async fn start(
         metrics: Arc::clone(metrics),
         clock: clock.clone(),
         redis_state: settings.redis.as_ref().map(|_| RedisState::new(Arc::clone(metrics))),
-        lines: settings.redis.as_ref().map(|redis| redis_lines(redis, count)).transpose()?.unwrap_or_default(),
+        links: settings.redis.as_ref().map(|redis| RedisLinks::new(redis, count)).transpose()?,
+        restoration: Arc::new(Restoration::new(database.clone(), Arc::clone(policy), clock.clone())),
         fallen,
     };
     let arbiters: Vec<Arbiter> = (0..count).map(|_| Arbiter::new()).collect();
@@ -158,47 +158,44 @@ impl Parts {
 
     fn start(&self, number: usize, table: CounterTable, instance: u64, arbiter: &ArbiterHandle) -> Addr<ShardActor> {
         let limits = &self.settings.limiter;
-        let counters = match &self.redis_state {
-            None => Counters::Embedded(table),
-            Some(state) => {
-                let first = BatchId::first(instance, number);
-                Counters::Redis(Box::new(Remote::new(limits, self.capacity(), first, state.clone())))
-            }
-        };
+        let counters = self.lanes(number, instance).map_or_else(|| Counters::Embedded(table), Counters::Redis);
         let (policy, metrics) = (Arc::clone(&self.policy), Arc::clone(&self.metrics));
         let shard = Shard::new(counters, self.capacity(), policy, metrics, limits.enabled);
-        let redis = self.settings.redis.clone().zip(self.lines.iter().cycle().nth(number).cloned());
+        let redis = self.settings.redis.clone().zip(self.links.clone());
+        let restoration = Arc::clone(&self.restoration);
         let (database, books, clock) = (self.database.clone(), self.books.clone(), self.clock.clone());
-        let fallen = (self.fallen.clone(), number);
+        let (fallen, shards) = ((self.fallen.clone(), number), limits.shards);
         ShardActor::start_in_arbiter(arbiter, move |_| {
-            let redis = redis.map(|(settings, line)| (RedisCounters::new(&settings, 0, line()), settings.deadline));
-            ShardActor::new(shard, redis, database, books, clock, fallen)
+            let mut lanes = RedisLanes { lanes: Vec::new(), deadline: Duration::ZERO, restoration };
+            if let Some((settings, links)) = redis {
+                lanes.deadline = settings.deadline;
+                lanes.lanes.extend(links.of_shard(number, shards).into_iter().map(|(partition, link)| {
+                    (partition, Rc::new(RedisCounters::new(&settings, partition.unwrap_or(0), link)))
+                }));
+            }
+            ShardActor::new(shard, lanes, database, books, clock, fallen)
         })
     }
-}
 
-/// As many connections as may be had, at most one a shard.
-#[cfg(not(feature = "actix-redis"))]
-fn redis_lines(redis: &RedisSettings, shards: usize) -> Result<Vec<Line>, AppError> {
-    let line = |_| {
-        let link = RedisLink::new(redis);
-        Arc::new(move || Box::new(link.clone()) as Box<dyn Link>) as Line
-    };
-    Ok((0..redis.max_connections.min(shards)).map(line).collect())
-}
-
-/// The plain link of the feature: a connection for each shard, and none of what it can't do.
-#[cfg(feature = "actix-redis")]
-fn redis_lines(redis: &RedisSettings, shards: usize) -> Result<Vec<Line>, AppError> {
-    if redis.tls || redis.username.is_some() || redis.password.is_some() || redis.database != 0 {
-        return Err(AppError::PlainRedis("a login, TLS or a database number"));
+    /// The lanes of a shard to Redis; `None` where counters are embedded.
+    fn lanes(&self, number: usize, instance: u64) -> Option<Lanes> {
+        let (redis, state) = self.settings.redis.as_ref().zip(self.redis_state.as_ref())?;
+        let limits = &self.settings.limiter;
+        let denials = Denials::new(self.capacity());
+        let lane = |partition: Option<u64>, capacity: usize| {
+            let first = BatchId::first(instance, number, partition.unwrap_or(0));
+            Remote::new(limits, capacity, first, denials.clone(), state.clone())
+        };
+        let partitions = partitions_of(number, limits.shards);
+        match redis.place {
+            RedisPlace::Cluster(_) => {
+                let capacity = self.capacity().div_ceil(partitions.clone().count().max(1));
+                let lanes = partitions.clone().map(|partition| lane(Some(partition), capacity)).collect();
+                Lanes::from_partition(*partitions.start(), lanes)
+            }
+            RedisPlace::Node(_) | RedisPlace::Sentinel { .. } => Some(Lanes::one(lane(None, self.capacity()))),
+        }
     }
-    if redis.max_connections < shards {
-        return Err(AppError::PlainRedis("fewer connections than SHARDS"));
-    }
-    let redis = redis.clone();
-    let line: Line = Arc::new(move || Box::new(ActixLink::new(&redis)) as Box<dyn Link>);
-    Ok(vec![line])
 }
 
 impl Shards {

@@ -1,10 +1,8 @@
-//! Values with a syntax of their own: endpoint costs, CIDR lists, Redis and database addresses.
+//! Values with a syntax of their own: endpoint costs, CIDR lists, database addresses, log filters.
 
-use std::net::Ipv6Addr;
 use std::path::PathBuf;
 
 use ipnet::IpNet;
-use percent_encoding::percent_decode_str;
 
 use super::Secret;
 use crate::domain::cost::Multiplier;
@@ -48,68 +46,6 @@ pub fn database_location(text: &str) -> Option<DatabaseLocation> {
     is_postgres.then(|| DatabaseLocation::Postgres { url: Secret::new(text) })
 }
 
-/// Where one Redis node is, as a URL says it.
-#[derive(Debug, PartialEq, Eq)]
-pub struct RedisAddress {
-    pub host: String,
-    pub port: u16,
-    pub tls: bool,
-    pub database: i64,
-    pub username: Option<String>,
-    pub password: Option<Secret>,
-}
-
-/// `redis://[user][:password]@host[:port][/database]`, or the same with `rediss://`. Anything more is refused: a query
-/// would be passed over.
-pub fn redis_address(text: &str) -> Option<RedisAddress> {
-    let (scheme, rest) = text.split_once("://").filter(|_| !text.contains(char::is_whitespace))?;
-    let tls = match scheme {
-        "redis" => false,
-        "rediss" => true,
-        _ => return None,
-    };
-    let (login, place) = rest.rsplit_once('@').map_or((None, rest), |(login, place)| (Some(login), place));
-    let (authority, database) = place.split_once('/').unwrap_or((place, ""));
-    let database = if database.is_empty() { 0 } else { digits(database)?.parse().ok()? };
-    let (host, port) = match authority.strip_prefix('[') {
-        Some(v6) => {
-            let (host, port) = v6.split_once(']').filter(|(host, _)| host.parse::<Ipv6Addr>().is_ok())?;
-            (host, if port.is_empty() { None } else { Some(port.strip_prefix(':')?) })
-        }
-        None => {
-            let (host, port) = authority.split_once(':').map_or((authority, None), |(host, port)| (host, Some(port)));
-            (Some(host).filter(|host| is_host_name(host))?, port)
-        }
-    };
-    let port = port.map_or(Some(6379), |port| digits(port)?.parse().ok())?;
-    let (username, password) = match login.map(|login| login.split_once(':').unwrap_or((login, ""))) {
-        Some((user, password)) => (decoded(user)?, decoded(password)?),
-        None => (String::new(), String::new()),
-    };
-    Some(RedisAddress {
-        host: host.to_owned(),
-        port,
-        tls,
-        database,
-        username: Some(username).filter(|user| !user.is_empty()),
-        password: Some(password).filter(|password| !password.is_empty()).map(|password| Secret::new(&password)),
-    })
-}
-
-/// A name or an IPv4 address.
-fn is_host_name(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
-}
-
-/// `None` for what has a sign, or no digit.
-fn digits(text: &str) -> Option<&str> {
-    Some(text).filter(|text| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()))
-}
-
-fn decoded(text: &str) -> Option<String> {
-    percent_decode_str(text).decode_utf8().ok().map(|text| text.into_owned())
-}
-
 /// Levels, and `target=level`, with commas. `EnvFilter` takes any word for a target and logs everything of it, so that a
 /// mistyped level would turn the log off.
 pub fn log_filter(text: &str) -> Option<String> {
@@ -131,40 +67,6 @@ pub fn log_filter(text: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_redis_url_gives_every_part() {
-        let address = redis_address("rediss://ann:p%40ss@[::1]:7000/2").unwrap();
-        assert_eq!((address.host.as_str(), address.port, address.tls, address.database), ("::1", 7000, true, 2));
-        assert_eq!(address.username.as_deref(), Some("ann"));
-        assert_eq!(address.password.unwrap().expose(), "p@ss");
-        assert_eq!(redis_address("redis://:secret@h").unwrap().username, None);
-        assert_eq!(redis_address("redis://:@h/").unwrap().password, None);
-        for bad in [
-            "http://h",
-            "redis://",
-            "redis://h:x",
-            "redis://h:",
-            "redis://h:+1",
-            "redis://h/x",
-            "redis://h/-1",
-            "redis://h/0/1",
-            "redis://h/0?timeout=5",
-            "redis://h?timeout=5",
-            "redis://h/0#x",
-            "redis://a host/0",
-            "redis:// h/0",
-            "redis://h/0 ",
-            "redis://a,b",
-            "redis://[::1",
-            "redis://[h]",
-            "redis://[::1]x",
-            "redis://:%ff@h",
-            "h:6379",
-        ] {
-            assert_eq!(redis_address(bad), None, "{bad}");
-        }
-    }
 
     #[test]
     fn a_log_filter_is_made_of_levels() {

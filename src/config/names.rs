@@ -95,12 +95,19 @@ pub const NAMES: &[Name] = &[
     later(shown(Shown::Masked, own("WEBHOOK_SECRET", "", "secret that quota events are signed with"))),
     own("LOG", "info", "off, error, warn, info, debug or trace, or target=level, with commas, as `info,quotad=debug`"),
     own("LOG_FORMAT", "text", "text or json"),
-    shown(Shown::Url, both("REDIS_URL", "", "redis:// or rediss:// of one node; unset: embedded counters")),
-    both("REDIS_MAX_CONNECTIONS", "10", "connections over all shards, 1 to 1024"),
+    shown(
+        Shown::Url,
+        both(
+            "REDIS_URL",
+            "",
+            "redis://, redis-sentinel:// or redis-cluster://, with TLS rediss; unset: embedded counters",
+        ),
+    ),
+    both("REDIS_MAX_CONNECTIONS", "10", "connections over all shards and nodes, 1 to 1024"),
     shown(Shown::Masked, both("REDIS_PASSWORD", "", "added to the URL; taken before the one in it")),
-    both("REDIS_SSL", "false", "true turns redis:// into rediss://"),
+    both("REDIS_SSL", "false", "true turns redis into rediss"),
     both("REDIS_USERNAME", "", "ACL user, added to the URL; needs a password"),
-    later(shown(Shown::Masked, both("REDIS_SENTINEL_PASSWORD", "", "the sentinels' own password"))),
+    shown(Shown::Masked, both("REDIS_SENTINEL_PASSWORD", "", "the sentinels' own password")),
     both(
         "REDIS_CA_FILE",
         "",

@@ -1,25 +1,26 @@
-//! `REDIS_*`: the node that counters are kept on, and which of its settings go together.
+//! `REDIS_*`: the servers that counters are kept on, and which of their settings go together.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::fields;
 use super::parse::Source;
+use super::redis_url::{self, RedisPlace};
 use super::{Secret, SettingsError};
 
 /// `REDIS_*`.
 #[derive(Debug, Clone)]
 pub struct RedisSettings {
-    pub host: String,
-    pub port: u16,
+    pub place: RedisPlace,
     pub tls: bool,
     pub database: i64,
     pub username: Option<String>,
     pub password: Option<Secret>,
+    /// The sentinels' own; without one they are asked without a login.
+    pub sentinel_password: Option<Secret>,
     pub ca_file: Option<PathBuf>,
     pub cert_file: Option<PathBuf>,
     pub key_file: Option<PathBuf>,
-    /// Over all shards.
+    /// Over all shards and nodes.
     pub max_connections: usize,
     pub socket_timeout: Duration,
     pub connect_timeout: Duration,
@@ -30,8 +31,10 @@ pub struct RedisSettings {
 
 /// `None` where no `REDIS_URL` is set; the other settings must be readable all the same.
 pub fn read(source: &Source<'_>) -> Result<Option<RedisSettings>, SettingsError> {
-    let allowed = "redis:// or rediss:// with a host, as redis://user:password@host:6379/0, and nothing behind it";
-    let address = source.optional("REDIS_URL", allowed, fields::redis_address)?;
+    let allowed = "redis:// or rediss:// as redis://user:password@host:6379/0, or several hosts as \
+                   redis-sentinel://host:26379,host:26379/master/0 or redis-cluster://host:6379,host:6379 \
+                   (rediss-sentinel, rediss-cluster), and nothing behind it";
+    let address = source.optional("REDIS_URL", allowed, redis_url::redis_address)?;
     let safe = |text: &str| {
         let allowed = |c: u8| c.is_ascii_alphanumeric() || c == b'_' || c == b'-';
         ((1..=32).contains(&text.len()) && text.bytes().all(allowed)).then(|| text.to_owned())
@@ -42,14 +45,17 @@ pub fn read(source: &Source<'_>) -> Result<Option<RedisSettings>, SettingsError>
     let socket_timeout = source.seconds("REDIS_SOCKET_TIMEOUT", 5.0)?;
     let connect_timeout = source.seconds("REDIS_SOCKET_CONNECT_TIMEOUT", 5.0)?;
     let deadline = source.millis("REDIS_DEADLINE_MS", 50, 1, 60_000)?;
+    if !address.as_ref().is_some_and(|address| matches!(address.place, RedisPlace::Sentinel { .. })) {
+        source.must_be_unset("REDIS_SENTINEL_PASSWORD", "only with a REDIS_URL of redis-sentinel://")?;
+    }
     let Some(address) = address else { return Ok(None) };
     let settings = RedisSettings {
-        host: address.host,
-        port: address.port,
+        place: address.place,
         tls: address.tls || ssl,
         database: address.database,
         username: source.text("REDIS_USERNAME").or(address.username),
         password: source.secret("REDIS_PASSWORD").or(address.password),
+        sentinel_password: source.secret("REDIS_SENTINEL_PASSWORD"),
         ca_file: source.path("REDIS_CA_FILE"),
         cert_file: source.path("REDIS_CERT_FILE"),
         key_file: source.path("REDIS_KEY_FILE"),

@@ -1,14 +1,17 @@
 //! Counters in Redis, the truth of all instances: one script call decides a whole batch, by Redis' own time.
 
 mod ask;
+mod cluster;
+mod connect;
 mod decode;
 mod encode;
 mod keys;
+mod line;
 mod link;
 #[cfg(feature = "actix-redis")]
 mod link_actix;
-mod link_redis;
 mod script;
+mod sentinel;
 
 use std::time::Duration;
 
@@ -22,11 +25,13 @@ pub use ask::{
     Ask, AskIdentity, AskMode, BatchOutcome, Generation, Granted, LeaseAnswer, LeaseChange, Remembered, SubjectBatch,
     SubjectOutcome, Told, Verdict,
 };
+pub use cluster::{Cluster, ClusterLink};
 pub use keys::{BatchId, Keys, PARTITIONS, partition_of};
+pub use line::{Finder, Line};
 pub use link::{Link, LinkError};
 #[cfg(feature = "actix-redis")]
 pub use link_actix::ActixLink;
-pub use link_redis::RedisLink;
+pub use sentinel::Sentinels;
 
 #[derive(Debug, thiserror::Error)]
 pub enum RedisError {
@@ -96,7 +101,15 @@ impl RedisCounters {
         if granted.is_empty() {
             return Ok(());
         }
-        script::ADD.call(&*self.link, encode::granted(&self.keys, id, granted, around)).await.map(drop)
+        script::ADD.call(&*self.link, encode::granted(&self.keys, Some(id), granted, around)).await.map(drop)
+    }
+
+    /// Raises what is counted to at least this. No subject may stand twice.
+    pub async fn raise(&self, counted: &[Granted], around: Timestamp) -> Result<(), RedisError> {
+        if counted.is_empty() {
+            return Ok(());
+        }
+        script::ADD.call(&*self.link, encode::granted(&self.keys, None, counted, around)).await.map(drop)
     }
 
     /// Which counters these are; where there are none, `new` from now on.
@@ -125,6 +138,11 @@ impl RedisCounters {
         let watch = Stopwatch::start();
         self.link.command(&[b"PING".to_vec()]).await?;
         Ok(watch.elapsed())
+    }
+
+    /// Where it is asked, as far as that is known.
+    pub fn node(&self) -> String {
+        self.link.node()
     }
 
     /// The line is dead though nobody has closed it: what is asked next goes over a new one.

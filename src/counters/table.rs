@@ -81,6 +81,11 @@ impl CounterTable {
         self.states.get_mut(subject)
     }
 
+    /// The subjects that have a state of their own.
+    pub fn subjects(&self) -> impl Iterator<Item = &Subject> {
+        self.states.keys()
+    }
+
     pub fn len(&self) -> usize {
         self.states.len()
     }

@@ -45,8 +45,8 @@ pub fn add(state: &mut SubjectState, limit: &PlannedLimit, other: &SubjectState,
 }
 
 /// Takes back what was charged to a limit; never below nothing.
-pub fn refund(state: &mut SubjectState, limit: &PlannedLimit, cost: Cost, now: Timestamp) {
-    let (slot, units) = (limit.slot, cost.units());
+pub fn refund(state: &mut SubjectState, limit: &PlannedLimit, units: u64, now: Timestamp) {
+    let slot = limit.slot;
     match &limit.rule {
         Rule::FixedWindow(_) => fixed_window::refund(state, slot, units, now),
         Rule::SlidingLog(_) => sliding_log::refund(state, slot, units, now),

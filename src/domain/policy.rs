@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::account::Account;
 use super::endpoint::{EndpointCost, EndpointCosts, InvalidEndpointCost};
-use super::plan::Plan;
+use super::limit::{Limit, LimitName, Window};
+use super::plan::{Plan, PlannedLimit};
 use super::subject::Subject;
 use super::tier::{Tier, TierName};
 use super::time::Timestamp;
@@ -79,6 +80,19 @@ impl Policy {
 
     pub fn has_tier(&self, name: &TierName) -> bool {
         self.tiers.contains_key(name)
+    }
+
+    /// The limits of all tiers, each that counts by itself once, with those that an override may add to any tier.
+    pub fn limits(&self) -> Vec<PlannedLimit> {
+        let added = [(LimitName::hour(), Window::Hour), (LimitName::day(), Window::Day)];
+        let added = added.map(|(name, window)| PlannedLimit::new(&Limit::fixed(name, window, 0), &Default::default()));
+        let mut limits: Vec<PlannedLimit> = Vec::new();
+        for limit in self.tiers.values().flat_map(|(_, plan)| &plan.limits).chain(&added) {
+            if !limits.iter().any(|known| known.slot == limit.slot) {
+                limits.push(limit.clone());
+            }
+        }
+        limits
     }
 
     /// The limits that hold for a subject: the check's own tier, else the account's, else the token's claim, else `free`

@@ -4,6 +4,7 @@
 mod recovery;
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix::fut::wrap_future;
@@ -13,6 +14,7 @@ use tokio::sync::mpsc;
 use super::LimiterError;
 use super::messages::{ChangeHeld, Checks, Forget, HandOver, Reset};
 use super::remote::Round;
+use super::restoration::Restoration;
 use super::shard::Shard;
 use crate::clock::{Clock, Stopwatch};
 use crate::counters::redis::{RedisCounters, RedisError};
@@ -32,48 +34,57 @@ const ACCOUNT_DEADLINE: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub struct ShardActor {
     shard: Shard,
-    redis: Option<Rc<RedisCounters>>,
-    /// No answer of Redis is waited for longer.
-    deadline: Duration,
+    redis: RedisLanes,
+    /// Of each lane.
+    watches: Vec<Watch>,
     database: Database,
     books: Books,
     clock: Clock,
+    told_to_stop: bool,
+    /// Told the shard's number where the actor ends by itself.
+    fallen: Fallen,
+}
+
+/// What is noticed of a lane while nobody asks anything.
+#[derive(Debug, Clone, Default)]
+struct Watch {
     /// Ticks in a row without a check under way.
     quiet_ticks: u32,
     /// A sign of life is waited for.
     listening: bool,
-    told_to_stop: bool,
-    /// Told the shard's number where the actor ends by itself.
-    fallen: Fallen,
+}
+
+/// Where the lanes of a shard go; there are none with embedded counters.
+#[derive(Debug)]
+pub struct RedisLanes {
+    /// Each with the partition that it is for; `None` is all of them.
+    pub lanes: Vec<(Option<u64>, Rc<RedisCounters>)>,
+    /// No answer of Redis is waited for longer.
+    pub deadline: Duration,
+    pub restoration: Arc<Restoration>,
+}
+
+impl RedisLanes {
+    fn lane(&self, number: usize) -> Option<Rc<RedisCounters>> {
+        self.lanes.get(number).map(|(_, redis)| Rc::clone(redis))
+    }
 }
 
 /// Whom to tell that a shard has ended by itself, and which one.
 pub type Fallen = (mpsc::Sender<usize>, usize);
 
 impl ShardActor {
-    /// `redis` with the deadline of its answers; `None` with embedded counters.
+    /// The lanes of `redis` are those of the shard, in their order.
     pub fn new(
         shard: Shard,
-        redis: Option<(RedisCounters, Duration)>,
+        redis: RedisLanes,
         database: Database,
         books: Books,
         clock: Clock,
         fallen: Fallen,
     ) -> Self {
-        let (redis, deadline) =
-            redis.map_or((None, Duration::ZERO), |(redis, deadline)| (Some(Rc::new(redis)), deadline));
-        Self {
-            shard,
-            redis,
-            deadline,
-            database,
-            books,
-            clock,
-            quiet_ticks: 0,
-            listening: false,
-            told_to_stop: false,
-            fallen,
-        }
+        let watches = vec![Watch::default(); redis.lanes.len()];
+        Self { shard, redis, watches, database, books, clock, told_to_stop: false, fallen }
     }
 
     /// Starts whatever can be started, a read of accounts, rounds to Redis, and sends the answers that there are. Whatever has
@@ -99,8 +110,10 @@ impl ShardActor {
             }));
         }
         let now = self.clock.now();
-        while let Some(round) = self.shard.remote().and_then(|(remote, _)| remote.next_round(now)) {
-            self.send_round(round, ctx);
+        for lane in 0..self.redis.lanes.len() {
+            while let Some(round) = self.shard.lane(lane).and_then(|(remote, _)| remote.next_round(now)) {
+                self.send_round(lane, round, ctx);
+            }
         }
         self.shard.send_answers();
         if self.shard.must_hand_over() {
@@ -108,17 +121,20 @@ impl ShardActor {
         }
     }
 
-    fn send_round(&self, round: Round, ctx: &mut Context<Self>) {
-        let Some(redis) = self.redis.clone() else { return };
-        let deadline = self.deadline;
+    fn send_round(&self, lane: usize, round: Round, ctx: &mut Context<Self>) {
+        let Some(redis) = self.redis.lane(lane) else { return };
+        let deadline = self.redis.deadline;
         let trip = async move {
             let watch = Stopwatch::start();
-            let outcome = in_time(deadline, redis.decide(round.id, None, &round.subjects, round.around)).await;
+            let asked = redis.decide(round.id, round.generation, &round.subjects, round.around);
+            let outcome = in_time(deadline, asked).await;
             (round, outcome, watch.elapsed())
         };
-        ctx.spawn(wrap_future(trip).map(|(round, outcome, elapsed), actor: &mut Self, ctx| {
+        ctx.spawn(wrap_future(trip).map(move |(round, outcome, elapsed), actor: &mut Self, ctx| {
             let now = actor.clock.now();
-            if let Some((remote, ledger)) = actor.shard.remote() {
+            let failure = outcome.as_ref().err().map(ToString::to_string);
+            let lost_counters = matches!(outcome, Err(RedisError::OtherGeneration(_)));
+            if let Some((remote, ledger)) = actor.shard.lane(lane) {
                 match &outcome {
                     Ok(_) => {
                         let checks: usize = round.subjects.iter().map(|subject| subject.asks.len()).sum();
@@ -129,6 +145,12 @@ impl ShardActor {
                     Err(_) => ledger.metrics.redis_failures.inc(),
                 }
                 remote.landed(round, outcome, ledger, now);
+            }
+            match failure {
+                // There is nothing to wait for.
+                Some(_) if lost_counters => actor.probe(lane, ctx),
+                Some(failure) => actor.lose_neighbours(lane, &failure),
+                None => {}
             }
             actor.pump(ctx);
         }));
@@ -153,8 +175,11 @@ impl Actor for ShardActor {
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.run_interval(TICK, |actor, ctx| {
             actor.hand_over();
-            actor.probe(ctx);
+            for lane in 0..actor.redis.lanes.len() {
+                actor.probe(lane, ctx);
+            }
         });
+        self.attach(ctx);
     }
 }
 
@@ -176,12 +201,13 @@ impl Handler<ChangeHeld> for ShardActor {
     fn handle(&mut self, message: ChangeHeld, ctx: &mut Self::Context) {
         let ChangeHeld { id, change, reply, permit } = message;
         let now = self.clock.now();
-        let with_redis = self.shard.remote().is_some_and(|(remote, _)| remote.keeps_leases());
-        let Some(redis) = self.redis.clone().filter(|_| with_redis) else {
+        let lane = self.shard.lane_of(&id.subject);
+        let with_redis = self.shard.lane(lane).is_some_and(|(remote, _)| remote.keeps_leases());
+        let Some(redis) = self.redis.lane(lane).filter(|_| with_redis) else {
             reply.send(self.shard.change_lease(&id, change, now)).ok();
             return;
         };
-        let deadline = self.deadline;
+        let deadline = self.redis.deadline;
         let changes = vec![(id, change)];
         let ask = async move {
             let answer = in_time(deadline, redis.change_leases(&changes)).await;
@@ -194,8 +220,8 @@ impl Handler<ChangeHeld> for ShardActor {
                 Ok(answer) => Ok(actor.shard.lease_changed(&id, change, &answer)),
                 // What may have been done is done again here, and Redis told of it.
                 Err(error) => {
-                    if let Some((remote, ledger)) = actor.shard.remote() {
-                        remote.silent(&error, ledger, now);
+                    if let Some((remote, ledger)) = actor.shard.lane(lane) {
+                        remote.lose(error.to_string(), Vec::new(), ledger, now);
                     }
                     actor.shard.change_lease(&id, change, now)
                 }
@@ -231,12 +257,12 @@ impl Handler<Reset> for ShardActor {
 
     fn handle(&mut self, message: Reset, ctx: &mut Self::Context) {
         let Reset { subject, slots, reply } = message;
-        let Some(redis) = self.redis.clone() else {
+        let Some(redis) = self.redis.lane(self.shard.lane_of(&subject)) else {
             self.shard.reset(&subject, slots.as_deref());
             reply.send(Ok(())).ok();
             return;
         };
-        let deadline = self.deadline;
+        let deadline = self.redis.deadline;
         let reset = async move {
             let done = in_time(deadline, redis.reset(&subject, slots.as_deref())).await.is_ok();
             (subject, slots, done)

@@ -85,10 +85,22 @@ impl Debts {
         owing.limits.iter().for_each(|limit| decide::add(state, limit, &owing.state, now));
     }
 
+    pub fn clear(&mut self) {
+        self.owed.clear();
+    }
+
+    /// Takes what is owed for a subject out of a state that holds it.
+    pub fn take_from(&self, state: &mut SubjectState, subject: &Subject, now: Timestamp) {
+        let Some(owing) = self.owed.get(subject) else { return };
+        for limit in &owing.limits {
+            decide::refund(state, limit, decide::used(&owing.state, limit, now), now);
+        }
+    }
+
     /// Redis had charged this before its answer was lost, so it is not owed. Never below nothing.
     pub fn forgive(&mut self, subject: &Subject, plan: &Plan, cost: Cost, now: Timestamp) {
         let Some(owing) = self.owed.get_mut(subject) else { return };
-        plan.limits.iter().for_each(|limit| decide::refund(&mut owing.state, limit, cost, now));
+        plan.limits.iter().for_each(|limit| decide::refund(&mut owing.state, limit, cost.units(), now));
     }
 
     pub fn forget(&mut self, subject: &Subject, slots: Option<&[SlotId]>) {

@@ -21,8 +21,8 @@ struct Denial {
     until: Timestamp,
 }
 
-/// At most `capacity` proven denials.
-#[derive(Debug)]
+/// At most `capacity` proven denials. Clones share them.
+#[derive(Debug, Clone)]
 pub struct Denials(Cache<Subject, Denial, RandomState>);
 
 impl Denials {

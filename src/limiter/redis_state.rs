@@ -15,39 +15,39 @@ pub struct RedisState(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    /// Shards that decide without Redis.
-    shards_away: AtomicUsize,
+    /// Lanes of shards that decide without Redis.
+    lanes_away: AtomicUsize,
     ping_micros: AtomicU64,
     last_error: Mutex<Option<String>>,
     metrics: Arc<Metrics>,
 }
 
 impl RedisState {
-    /// Redis counts as up until a shard finds otherwise.
+    /// Redis counts as up until a lane finds otherwise.
     pub fn new(metrics: Arc<Metrics>) -> Self {
         metrics.redis_up.set(1);
         Self(Arc::new(Inner {
-            shards_away: AtomicUsize::new(0),
+            lanes_away: AtomicUsize::new(0),
             ping_micros: AtomicU64::new(NO_PING),
             last_error: Mutex::new(None),
             metrics,
         }))
     }
 
-    /// A shard goes on without Redis.
-    pub fn shard_lost(&self, error: String) {
-        if self.0.shards_away.fetch_add(1, Ordering::Relaxed) == 0 {
-            tracing::warn!(error, "Redis does not answer: checks are decided by the fallback");
+    /// A lane goes on without Redis.
+    pub fn lane_lost(&self, error: String) {
+        if self.0.lanes_away.fetch_add(1, Ordering::Relaxed) == 0 {
+            tracing::warn!(error, "Redis can't be asked: checks are decided by the fallback");
             self.0.metrics.redis_up.set(0);
             self.0.metrics.fallback_active.set(1);
         }
         *self.0.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
     }
 
-    /// A shard is back on Redis.
-    pub fn shard_recovered(&self) {
-        if self.0.shards_away.fetch_sub(1, Ordering::Relaxed) == 1 {
-            tracing::info!("Redis answers again: checks are decided by it");
+    /// A lane is back on Redis.
+    pub fn lane_recovered(&self) {
+        if self.0.lanes_away.fetch_sub(1, Ordering::Relaxed) == 1 {
+            tracing::info!("Redis is back: checks are decided by it");
             self.0.metrics.redis_up.set(1);
             self.0.metrics.fallback_active.set(0);
         }
@@ -59,7 +59,7 @@ impl RedisState {
     }
 
     pub fn fallback_active(&self) -> bool {
-        self.0.shards_away.load(Ordering::Relaxed) > 0
+        self.0.lanes_away.load(Ordering::Relaxed) > 0
     }
 
     pub fn health(&self) -> RedisHealth {

@@ -1,8 +1,9 @@
-//! A shard's dealings with Redis: what waits for it, what is decided without it, and what it has to be told afterwards.
+//! A lane's dealings with Redis: what waits for it, what is decided without it, and what it has to be told afterwards.
 //!
 //! A plain struct, like the shard that owns it: [`super::actor`] carries the round trips.
 
 mod recovery;
+mod restoring;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +20,7 @@ use super::memos::Memo;
 use super::redis_state::RedisState;
 use crate::config::{FallbackMode, LimiterSettings};
 use crate::counters::redis::{
-    Ask, AskIdentity, AskMode, BatchId, BatchOutcome, RedisError, SubjectBatch, SubjectOutcome,
+    Ask, AskIdentity, AskMode, BatchId, BatchOutcome, Generation, RedisError, SubjectBatch, SubjectOutcome,
 };
 use crate::counters::table::CounterTable;
 use crate::domain::concurrency::InUse;
@@ -31,6 +32,7 @@ use crate::domain::plan::part_of;
 use crate::domain::state::SubjectState;
 use crate::domain::subject::{Subject, UserId};
 use crate::domain::time::Timestamp;
+use restoring::Restoring;
 
 /// Rounds under way at once: one that Redis works on, and one on the wire.
 const ROUNDS_IN_FLIGHT: usize = 2;
@@ -39,6 +41,7 @@ const ROUNDS_IN_FLIGHT: usize = 2;
 #[derive(Debug)]
 pub struct Round {
     pub id: BatchId,
+    pub generation: Option<Generation>,
     pub subjects: Vec<SubjectBatch>,
     /// About Redis' time when it was sent.
     pub around: Timestamp,
@@ -51,11 +54,13 @@ pub type Missed = (BatchId, Vec<SubjectBatch>);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
+    /// It is not known yet which counters Redis has: checks wait.
+    Attaching,
     /// Redis decides.
     Normal,
-    /// Redis does not answer: this shard decides alone.
+    /// Redis does not answer: this lane decides alone.
     Away,
-    /// Redis answers again and is being told what was granted meanwhile; this shard still decides alone.
+    /// Redis answers again and is being told what was granted meanwhile; this lane still decides alone.
     Recovering,
     /// Redis is being told the last of it: checks wait until it has been, or there would always be more to tell.
     Settling,
@@ -72,6 +77,10 @@ pub struct Remote {
     /// What Redis may or may not have been told. It is told again under the same id, which adds nothing twice.
     telling: Option<(BatchId, Arc<Owed>)>,
     phase: Phase,
+    /// Which counters the rounds are meant for; `None` until that is known.
+    generation: Option<Generation>,
+    /// Redis has lost its counters, and is told these.
+    restoring: Option<Restoring>,
     in_flight: usize,
     /// Rounds that may have been applied though their answer never came. None is sent until these are accounted for, so
     /// there are never more than may be in flight.
@@ -86,16 +95,24 @@ pub struct Remote {
 }
 
 impl Remote {
-    /// `capacity` is in subjects; `first_id` must be of this shard and this process alone.
-    pub fn new(settings: &LimiterSettings, capacity: usize, first_id: BatchId, state: RedisState) -> Self {
+    /// `capacity` is in subjects; `first_id` must be of this lane and this process alone.
+    pub fn new(
+        settings: &LimiterSettings,
+        capacity: usize,
+        first_id: BatchId,
+        denials: Denials,
+        state: RedisState,
+    ) -> Self {
         Self {
             warm: CounterTable::new(capacity),
             batch: Batch::default(),
-            denials: Denials::new(capacity),
+            denials,
             debts: Debts::new(capacity),
             lease_debts: LeaseDebts::new(capacity),
             telling: None,
-            phase: Phase::Normal,
+            phase: Phase::Attaching,
+            generation: None,
+            restoring: None,
             in_flight: 0,
             missed: Vec::new(),
             next_id: first_id,
@@ -118,7 +135,7 @@ impl Remote {
             .flatten();
         match (denial, self.phase) {
             (Some(denial), _) => ledger.answer(planned, denial),
-            (None, Phase::Normal | Phase::Settling) => self.batch.add(planned),
+            (None, Phase::Attaching | Phase::Normal | Phase::Settling) => self.batch.add(planned),
             (None, Phase::Away | Phase::Recovering) => self.decide_alone(planned, ledger, now),
         }
     }
@@ -153,7 +170,7 @@ impl Remote {
             .iter()
             .map(|group| SubjectBatch { subject: group.subject.clone(), asks: group.checks.iter().map(ask).collect() })
             .collect();
-        Some(Round { id, subjects, around, groups, sent_at: now })
+        Some(Round { id, generation: self.generation, subjects, around, groups, sent_at: now })
     }
 
     /// Takes in what came of a round. Without an answer its checks, and all that wait, are decided here.
@@ -177,17 +194,22 @@ impl Remote {
                     self.missed.push((round.id, round.subjects));
                 }
                 let checks = round.groups.into_iter().flat_map(|group| group.checks).collect();
-                self.lose(&error, checks, ledger, now);
+                self.lose(error.to_string(), checks, ledger, now);
             }
         }
     }
 
     /// Redis does not answer: these checks, and all that wait, are decided here.
-    fn lose(&mut self, error: &RedisError, checks: Vec<Planned>, ledger: &mut Ledger, now: Timestamp) {
-        if self.phase == Phase::Normal {
-            self.state.shard_lost(error.to_string());
+    pub fn lose(&mut self, error: String, checks: Vec<Planned>, ledger: &mut Ledger, now: Timestamp) {
+        if matches!(self.phase, Phase::Attaching | Phase::Normal) {
+            self.state.lane_lost(error);
         }
         self.phase = Phase::Away;
+        self.decide_waiting(checks, ledger, now);
+    }
+
+    /// Decides these, and all that wait, here.
+    fn decide_waiting(&mut self, checks: Vec<Planned>, ledger: &mut Ledger, now: Timestamp) {
         let waiting: Vec<Planned> = checks.into_iter().chain(self.batch.drain()).collect();
         for planned in waiting {
             self.decide_alone(planned, ledger, now);
@@ -202,11 +224,6 @@ impl Remote {
     /// Redis gave a sign of life in so much time.
     pub fn answered(&self, round_trip: Duration) {
         self.state.answered(round_trip);
-    }
-
-    /// Redis was asked for a sign of life while nothing was under way, and gave none.
-    pub fn silent(&mut self, error: &RedisError, ledger: &mut Ledger, now: Timestamp) {
-        self.lose(error, Vec::new(), ledger, now);
     }
 
     pub fn forget_denials(&self, users: Option<&[UserId]>) {
@@ -304,10 +321,10 @@ fn holds(state: &SubjectState, secret: u128) -> bool {
 }
 
 impl Drop for Remote {
-    /// A shard that falls while it decides alone is started again with Redis.
+    /// A lane that falls while it decides alone is started again with Redis.
     fn drop(&mut self) {
-        if self.phase != Phase::Normal {
-            self.state.shard_recovered();
+        if !matches!(self.phase, Phase::Attaching | Phase::Normal) {
+            self.state.lane_recovered();
         }
     }
 }

@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 
 use super::LimiterError;
 use super::batch::Planned;
+use super::lanes::Lanes;
 use super::ledger::Ledger;
 use super::local;
 use super::messages::Job;
@@ -19,6 +20,7 @@ use crate::domain::account::Account;
 use crate::domain::decision::Source;
 use crate::domain::lease::{ChangeLease, LeaseId};
 use crate::domain::limit::SlotId;
+use crate::domain::plan::PlannedLimit;
 use crate::domain::policy::Policy;
 use crate::domain::state::SubjectState;
 use crate::domain::subject::{Subject, UserId};
@@ -30,7 +32,7 @@ use crate::observability::metrics::Metrics;
 #[derive(Debug)]
 pub enum Counters {
     Embedded(CounterTable),
-    Redis(Box<Remote>),
+    Redis(Lanes),
 }
 
 /// What a shard hands to the books.
@@ -87,18 +89,18 @@ impl Shard {
     /// Forgets what is remembered of these users, `None` being all of them.
     pub fn forget(&mut self, users: Option<&[UserId]>) {
         self.profiles.forget(users);
-        if let Counters::Redis(remote) = &mut self.counters {
-            remote.forget_denials(users);
+        if let Counters::Redis(lanes) = &mut self.counters {
+            lanes.iter_mut().for_each(|remote| remote.forget_denials(users));
         }
     }
 
     /// Sets slots of a subject in this process to nothing used; `None` is all of them.
     pub fn reset(&mut self, subject: &Subject, slots: Option<&[SlotId]>) {
         let table = match &mut self.counters {
-            Counters::Embedded(table) => table,
-            Counters::Redis(remote) => remote.reset(subject, slots),
+            Counters::Embedded(table) => Some(table),
+            Counters::Redis(lanes) => lanes.of(subject).map(|remote| remote.reset(subject, slots)),
         };
-        if let Some(state) = table.get_mut(subject) {
+        if let Some(state) = table.and_then(|table| table.get_mut(subject)) {
             state.forget(slots);
         }
         self.ledger.usage.touch(subject.clone());
@@ -130,12 +132,25 @@ impl Shard {
         self.ledger.usage.is_due()
     }
 
-    /// The part of the shard that speaks with Redis, and what it answers through; `None` with embedded counters.
-    pub fn remote(&mut self) -> Option<(&mut Remote, &mut Ledger)> {
+    /// One of the shard's lanes to Redis, and what it answers through; `None` with embedded counters.
+    pub fn lane(&mut self, number: usize) -> Option<(&mut Remote, &mut Ledger)> {
         match &mut self.counters {
             Counters::Embedded(_) => None,
-            Counters::Redis(remote) => Some((remote, &mut self.ledger)),
+            Counters::Redis(lanes) => lanes.get_mut(number).map(|remote| (remote, &mut self.ledger)),
         }
+    }
+
+    /// Which lane a subject's checks take.
+    pub fn lane_of(&self, subject: &Subject) -> usize {
+        match &self.counters {
+            Counters::Embedded(_) => 0,
+            Counters::Redis(lanes) => lanes.number_of(subject),
+        }
+    }
+
+    /// All limits that any tier has now.
+    pub fn known_limits(&self) -> Vec<PlannedLimit> {
+        self.policy.load().limits()
     }
 
     /// Changes a lease by what is known in this process: when it ends then, `None` where it is not held.
@@ -156,15 +171,16 @@ impl Shard {
                 }
                 Ok(ends)
             }
-            Counters::Redis(remote) => {
-                remote.change_lease(id, change, now).map(Some).ok_or(LimiterError::CountersUnavailable)
+            Counters::Redis(lanes) => {
+                let ends = lanes.of(&id.subject).and_then(|remote| remote.change_lease(id, change, now));
+                ends.map(Some).ok_or(LimiterError::CountersUnavailable)
             }
         }
     }
 
     /// Redis has changed a lease: when it ends now, `None` where it is not held.
     pub fn lease_changed(&mut self, id: &LeaseId, change: ChangeLease, answer: &LeaseAnswer) -> Option<Timestamp> {
-        self.remote().and_then(|(remote, _)| remote.lease_changed(id, change, answer))
+        self.lane(self.lane_of(&id.subject)).and_then(|(remote, _)| remote.lease_changed(id, change, answer))
     }
 
     fn decide(&mut self, job: Job, account: Option<Arc<Account>>, now: Timestamp) {
@@ -189,7 +205,10 @@ impl Shard {
                 let decision = local::decide(table, &planned, Source::Memory, now, judge);
                 self.ledger.answer(planned, decision);
             }
-            (None, Counters::Redis(remote)) => remote.take(planned, &mut self.ledger, now),
+            (None, Counters::Redis(lanes)) => match lanes.of(&check.subject) {
+                Some(remote) => remote.take(planned, &mut self.ledger, now),
+                None => self.ledger.refuse(planned, LimiterError::Stopped),
+            },
         }
     }
 }

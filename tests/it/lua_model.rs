@@ -26,7 +26,7 @@ use quotad::domain::time::{Period, Timestamp};
 
 use crate::support::redis_server::RedisServer;
 use crate::support::settings_of;
-use crate::support::timed_link::{Line, TimedLink, set_time};
+use crate::support::timed_link::{TimedLink, line_to, set_time};
 
 #[derive(Debug, Clone)]
 struct Step {
@@ -206,10 +206,10 @@ fn ask(question: &Question, plans: &[Arc<Plan>], secret: u128) -> Ask {
 async fn play(redis: &RedisServer, plans: &[Arc<Plan>], begun: i64, steps: &[Step]) -> Result<(), TestCaseError> {
     redis.cli(&["FLUSHALL"]);
     let settings = settings_of(redis);
-    let line = Rc::new(Line::new(&settings));
+    let line = Rc::new(line_to(&settings));
     let counters = RedisCounters::new(&settings, 0, Box::new(TimedLink { line: Rc::clone(&line) }));
     let mut models: HashMap<Subject, Model> = HashMap::new();
-    let mut id = BatchId::first(1, 0);
+    let mut id = BatchId::first(1, 0, 0);
     let (mut now, mut secret) = (begun, 0_u128);
     for step in steps {
         now = (now + step.gap).max(0);
@@ -293,7 +293,7 @@ fn a_batch_runs_or_is_withdrawn() {
     let redis = RedisServer::start();
     actix_web::rt::System::new().block_on(async {
         let settings = settings_of(&redis);
-        let counters = RedisCounters::new(&settings, 0, Box::new(Line::new(&settings)));
+        let counters = RedisCounters::new(&settings, 0, Box::new(line_to(&settings)));
         let plan = Arc::new(Plan::of_tier(&Tier::hourly_and_daily(TierName::free(), 1, 10, 1)));
         let ask = |plan: &Arc<Plan>| Ask {
             plan: Arc::clone(plan),
@@ -303,7 +303,7 @@ fn a_batch_runs_or_is_withdrawn() {
             identity: None,
         };
         let batch = [SubjectBatch { subject: subject(1), asks: [ask(&plan), ask(&plan)].into_iter().collect() }];
-        let (withdrawn, ran) = (BatchId::first(1, 0), BatchId::first(1, 0).next());
+        let (withdrawn, ran) = (BatchId::first(1, 0, 0), BatchId::first(1, 0, 0).next());
         assert_eq!(counters.missed(withdrawn).await.expect("an answer"), None);
         counters.decide(withdrawn, None, &batch, Timestamp::EPOCH).await.expect_err("it was withdrawn");
         counters.decide(ran, None, &batch, Timestamp::EPOCH).await.expect("it runs");

@@ -6,11 +6,12 @@ use smallvec::SmallVec;
 
 use super::keys::{BatchId, Keys};
 use super::{Ask, AskMode, Generation, Granted, LeaseChange, SubjectBatch};
+use crate::domain::decide;
 use crate::domain::lease::{ChangeLease, LeaseWish};
 use crate::domain::limit::SlotId;
 use crate::domain::plan::{Plan, PlannedLimit, Rule};
 use crate::domain::schedule::Windows;
-use crate::domain::state::SubjectState;
+use crate::domain::state::{Log, SubjectState};
 use crate::domain::subject::Subject;
 use crate::domain::time::{Period, Timestamp};
 
@@ -202,12 +203,14 @@ fn push_limit(numbers: &mut Numbers, limit: &PlannedLimit, around: Timestamp) {
     numbers.0.resize(until, 0);
 }
 
-/// A call of `add.lua`: what was granted to each subject, no subject twice.
-pub fn granted(keys: &Keys, id: BatchId, granted: &[Granted], around: Timestamp) -> Call {
+/// A call of `add.lua`: what was granted to each subject, no subject twice. `id` is that of an addition; without one, counters
+/// are raised.
+pub fn granted(keys: &Keys, id: Option<BatchId>, granted: &[Granted], around: Timestamp) -> Call {
     let mut call = Call::default();
     let mut beside = Vec::new();
     let mut numbers = Numbers::default();
-    call.keys.push(keys.added(id));
+    call.keys.push(id.map_or_else(|| keys.generation(), |id| keys.added(id)));
+    numbers.push(u64::from(id.is_none()));
     numbers.push_len(granted.len());
     for Granted { subject, limits, state } in granted {
         call.keys.push(keys.counters(subject));
@@ -215,7 +218,10 @@ pub fn granted(keys: &Keys, id: BatchId, granted: &[Granted], around: Timestamp)
         numbers.push_len(counted().count());
         for limit in counted() {
             push_limit(&mut numbers, limit, around);
-            push_counted(&mut numbers, state, limit);
+            match state.logs().iter().find(|log| log.id == limit.slot) {
+                Some(log) if id.is_none() => push_sum(&mut numbers, log, decide::used(state, limit, around)),
+                _ => push_counted(&mut numbers, state, limit),
+            }
             if matches!(limit.rule, Rule::SlidingLog(_)) {
                 beside.push(keys.log(subject, limit.slot));
             }
@@ -224,6 +230,14 @@ pub fn granted(keys: &Keys, id: BatchId, granted: &[Granted], around: Timestamp)
     call.keys.append(&mut beside);
     call.arguments.push(numbers.into_bytes());
     call
+}
+
+/// A log as one entry, as new as its newest.
+fn push_sum(numbers: &mut Numbers, log: &Log, sum: u64) {
+    numbers.push_instant(log.whole_at);
+    numbers.push_len(1);
+    numbers.push_instant(log.entries().back().map_or(Timestamp::EPOCH, |newest| newest.at));
+    numbers.push(sum);
 }
 
 fn is_counted(state: &SubjectState, limit: &PlannedLimit) -> bool {

@@ -13,21 +13,22 @@ const PARTITION_BITS: u32 = 7;
 /// How many partitions there are.
 pub const PARTITIONS: u64 = 1 << PARTITION_BITS;
 
-/// A shard writes its batches' markers under so many keys in turn: more than it ever has under way or unaccounted for.
+/// A lane writes its batches' markers under so many keys in turn: more than it ever has under way or unaccounted for.
 const MARKERS: u64 = 64;
 
-/// Which batch this is: of which process, which shard, and the how manieth, from 1.
+/// Which batch this is: of which process, which lane of which shard, and the how manieth, from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct BatchId {
     instance: u64,
     shard: u32,
+    lane: u64,
     sequence: u64,
 }
 
 impl BatchId {
-    /// `instance` is a number that no other process has.
-    pub fn first(instance: u64, shard: usize) -> Self {
-        Self { instance, shard: u32::try_from(shard).unwrap_or(u32::MAX), sequence: 1 }
+    /// `instance` is a number that no other process has; `lane` no other of the shard.
+    pub fn first(instance: u64, shard: usize, lane: u64) -> Self {
+        Self { instance, shard: u32::try_from(shard).unwrap_or(u32::MAX), lane, sequence: 1 }
     }
 
     #[must_use]
@@ -95,17 +96,17 @@ impl Keys {
         key.into_bytes()
     }
 
-    /// `<prefix>:{<home>}:b:<instance>-<shard>-<turn>`
+    /// `<prefix>:{<home>}:b:<instance>-<shard>-<lane>-<turn>`
     pub fn marker(&self, id: BatchId) -> Vec<u8> {
         let mut key = self.in_partition(self.home);
-        write!(key, "b:{:016x}-{}-{}", id.instance, id.shard, id.sequence % MARKERS).ok();
+        write!(key, "b:{:016x}-{}-{}-{}", id.instance, id.shard, id.lane, id.sequence % MARKERS).ok();
         key.into_bytes()
     }
 
-    /// `<prefix>:{<home>}:a:<instance>-<shard>-<sequence>`
+    /// `<prefix>:{<home>}:a:<instance>-<shard>-<lane>-<sequence>`
     pub fn added(&self, id: BatchId) -> Vec<u8> {
         let mut key = self.in_partition(self.home);
-        write!(key, "a:{:016x}-{}-{}", id.instance, id.shard, id.sequence).ok();
+        write!(key, "a:{:016x}-{}-{}-{}", id.instance, id.shard, id.lane, id.sequence).ok();
         key.into_bytes()
     }
 

@@ -1,4 +1,5 @@
-//! What the counters need of a connection. Two kinds give it: [`super::RedisLink`], and `ActixLink` behind its feature.
+//! What the counters need of a connection. Lines to nodes give it, [`super::ClusterLink`] over several of them, and
+//! `ActixLink` behind its feature.
 
 use std::fmt;
 use std::future::Future;
@@ -7,15 +8,18 @@ use std::pin::Pin;
 /// A command under way. It stays on the thread of its shard.
 pub type Answer<'a> = Pin<Box<dyn Future<Output = Result<Option<Vec<u8>>, LinkError>> + 'a>>;
 
-/// A connection to one Redis node that makes itself anew when it breaks. Commands go out in the order of the calls.
+/// A connection to the node that keeps the counters, made anew when it breaks. Commands go out in the order of the calls.
 pub trait Link: fmt::Debug {
     /// Sends one command, its name first. The answer is a bulk string, or the text of a status or number; `None` is nil.
     ///
-    /// Never resends: where the line breaks after sending, the error says that the command may have been applied.
+    /// Never resends what may have been done: where the line breaks after sending, the error says that it may have been.
     fn command<'a>(&'a self, parts: &'a [Vec<u8>]) -> Answer<'a>;
 
     /// Gives the connection up: it answers nothing, though no error says so. The next command makes a new one.
     fn replace(&self);
+
+    /// Where the next command will go, as far as that is known. What one link finds out about a node holds for the others.
+    fn node(&self) -> String;
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -43,9 +47,8 @@ impl LinkError {
         let code = text.split_whitespace().next().unwrap_or_default();
         match code.trim_start_matches('-') {
             "NOSCRIPT" => LinkError::UnknownScript,
-            "LOADING" | "READONLY" | "NOAUTH" | "WRONGPASS" | "NOPERM" | "BUSY" | "MASTERDOWN" | "OOM" | "MISCONF" => {
-                LinkError::Refused(text)
-            }
+            "LOADING" | "READONLY" | "NOAUTH" | "WRONGPASS" | "NOPERM" | "BUSY" | "MASTERDOWN" | "NOREPLICAS"
+            | "OOM" | "MISCONF" | "MOVED" | "ASK" | "TRYAGAIN" | "CLUSTERDOWN" => LinkError::Refused(text),
             _ => LinkError::Failed(text),
         }
     }

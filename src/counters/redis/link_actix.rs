@@ -6,7 +6,7 @@ use actix::Addr;
 use actix_redis::{Command, RedisActor, RespError, RespValue};
 
 use super::link::{Answer, Link, LinkError};
-use crate::config::RedisSettings;
+use crate::config::HostPort;
 
 /// An actor that keeps one connection and makes it anew when it breaks.
 #[derive(Debug)]
@@ -17,8 +17,8 @@ pub struct ActixLink {
 
 impl ActixLink {
     /// Must be called within a running actix system.
-    pub fn new(settings: &RedisSettings) -> Self {
-        let address = format!("{}:{}", settings.host, settings.port);
+    pub fn new(at: &HostPort) -> Self {
+        let address = at.to_string();
         let actor = RefCell::new(RedisActor::start(address.clone()));
         Self { address, actor }
     }
@@ -42,6 +42,10 @@ impl Link for ActixLink {
     /// An actor ends when nobody holds its address any more.
     fn replace(&self) {
         *self.actor.borrow_mut() = RedisActor::start(self.address.clone());
+    }
+
+    fn node(&self) -> String {
+        self.address.clone()
     }
 }
 

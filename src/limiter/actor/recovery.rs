@@ -1,4 +1,4 @@
-//! How a shard finds out that Redis is gone, and how it goes back to it: signs of life, lost rounds, debts.
+//! How a shard finds out that Redis is gone, and how a lane goes back to it: signs of life, lost rounds, lost counters, debts.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use actix::fut::wrap_future;
 use actix::prelude::*;
 
 use super::{ShardActor, in_time};
-use crate::counters::redis::{RedisCounters, RedisError};
+use crate::counters::redis::{Generation, RedisCounters, RedisError, Verdict};
 use crate::limiter::remote::Missed;
 
 /// After so many ticks without a check Redis is asked for a sign of life.
@@ -15,93 +15,171 @@ const QUIET_TICKS: u32 = 10;
 /// A line that gives no sign of life for so long, and for the deadline where that is longer, is made anew.
 const PATIENCE: Duration = Duration::from_millis(500);
 
+/// What was found of a Redis that answers again.
+struct Found {
+    round_trip: Duration,
+    /// What came of the rounds whose answers were lost.
+    missed: Vec<Option<Vec<Verdict>>>,
+    generation: Option<Generation>,
+}
+
 impl ShardActor {
+    /// Finds out which counters Redis has, before the first check is sent to it. None waits longer for that than for an answer.
+    pub(super) fn attach(&mut self, ctx: &mut Context<Self>) {
+        for lane in 0..self.redis.lanes.len() {
+            let missed = self.shard.lane(lane).map(|(remote, _)| remote.begin_recovery());
+            self.recover(lane, missed.unwrap_or_default(), ctx);
+        }
+        ctx.run_later(self.redis.deadline, |actor, ctx| {
+            let now = actor.clock.now();
+            for lane in 0..actor.redis.lanes.len() {
+                if let Some((remote, ledger)) = actor.shard.lane(lane) {
+                    remote.stop_waiting(ledger, now);
+                }
+            }
+            actor.pump(ctx);
+        });
+    }
+
     /// While nothing is under way, asks Redis for a sign of life now and then: a line that is dead is not left to the next
     /// check to find. While Redis is away, asks whether it is back.
-    pub(super) fn probe(&mut self, ctx: &mut Context<Self>) {
-        let Some((remote, _)) = self.shard.remote() else { return };
+    pub(super) fn probe(&mut self, lane: usize, ctx: &mut Context<Self>) {
+        let Some(((remote, _), watch)) = self.shard.lane(lane).zip(self.watches.get_mut(lane)) else { return };
         if remote.wants_probe() {
             let missed = remote.begin_recovery();
-            self.recover(missed, ctx);
-        } else if remote.is_idle() && !self.listening {
-            self.quiet_ticks = self.quiet_ticks.saturating_add(1);
-            if self.quiet_ticks >= QUIET_TICKS {
-                self.quiet_ticks = 0;
-                self.listen(ctx);
+            self.recover(lane, missed, ctx);
+        } else if remote.is_idle() && !watch.listening {
+            watch.quiet_ticks = watch.quiet_ticks.saturating_add(1);
+            if watch.quiet_ticks >= QUIET_TICKS {
+                (watch.quiet_ticks, watch.listening) = (0, true);
+                self.listen(lane, ctx);
             }
         } else {
-            self.quiet_ticks = 0;
+            watch.quiet_ticks = 0;
         }
     }
 
-    fn listen(&mut self, ctx: &mut Context<Self>) {
-        let Some(redis) = self.redis.clone() else { return };
-        self.listening = true;
-        let patience = self.deadline.max(PATIENCE);
+    /// A lane has found its node silent: those that go to the same and have nothing under way need not find it out each by itself.
+    pub(super) fn lose_neighbours(&mut self, lane: usize, error: &str) {
+        let Some(node) = self.redis.lane(lane).map(|redis| redis.node()) else { return };
+        let now = self.clock.now();
+        for (number, (_, redis)) in self.redis.lanes.iter().enumerate() {
+            if number != lane
+                && redis.node() == node
+                && let Some((remote, ledger)) = self.shard.lane(number)
+                && remote.is_idle()
+            {
+                remote.lose(error.to_owned(), Vec::new(), ledger, now);
+            }
+        }
+    }
+
+    fn listen(&mut self, lane: usize, ctx: &mut Context<Self>) {
+        let Some(redis) = self.redis.lane(lane) else { return };
+        let patience = self.redis.deadline.max(PATIENCE);
         let ask = async move { sign_of_life(&redis, patience).await };
-        ctx.spawn(wrap_future(ask).map(|answer, actor: &mut Self, ctx| {
-            actor.listening = false;
+        ctx.spawn(wrap_future(ask).map(move |answer, actor: &mut Self, ctx| {
+            if let Some(watch) = actor.watches.get_mut(lane) {
+                watch.listening = false;
+            }
             let now = actor.clock.now();
-            let Some((remote, ledger)) = actor.shard.remote() else { return };
+            let Some((remote, ledger)) = actor.shard.lane(lane) else { return };
             match answer {
                 Ok(round_trip) => remote.answered(round_trip),
-                Err(error) if remote.is_idle() => remote.silent(&error, ledger, now),
+                Err(error) if remote.is_idle() => {
+                    remote.lose(error.to_string(), Vec::new(), ledger, now);
+                    actor.lose_neighbours(lane, &error.to_string());
+                }
                 Err(_) => {}
             }
             actor.pump(ctx);
         }));
     }
 
-    /// Looks up what came of the rounds whose answers were lost, and tells what is owed.
-    fn recover(&self, missed: Vec<Missed>, ctx: &mut Context<Self>) {
-        let Some(redis) = self.redis.clone() else { return };
-        let deadline = self.deadline;
+    /// Looks up what came of the rounds whose answers were lost and which counters Redis has, and tells what is owed.
+    fn recover(&self, lane: usize, missed: Vec<Missed>, ctx: &mut Context<Self>) {
+        let Some(redis) = self.redis.lane(lane) else { return };
+        let deadline = self.redis.deadline;
         let look_up = async move {
             let round_trip = sign_of_life(&redis, deadline.max(PATIENCE)).await?;
             if round_trip > deadline {
                 return Err(RedisError::Late(deadline));
             }
-            let mut found = Vec::with_capacity(missed.len());
+            let generation = in_time(deadline, redis.generation(None)).await?;
+            let mut found = Found { round_trip, missed: Vec::with_capacity(missed.len()), generation };
             for (id, _) in &missed {
-                found.push(in_time(deadline, redis.missed(*id)).await?);
+                found.missed.push(in_time(deadline, redis.missed(*id)).await?);
             }
-            Ok((round_trip, found))
+            Ok(found)
         };
-        ctx.spawn(wrap_future(look_up).map(|found, actor: &mut Self, ctx| {
+        ctx.spawn(wrap_future(look_up).map(move |found, actor: &mut Self, ctx| {
             let now = actor.clock.now();
-            let Some((remote, ledger)) = actor.shard.remote() else { return };
+            let limits = actor.shard.known_limits();
+            let Some((remote, _)) = actor.shard.lane(lane) else { return };
             match found {
-                Ok((round_trip, found)) => {
+                Ok(Found { round_trip, missed, generation }) => {
                     remote.answered(round_trip);
-                    remote.found_missed(&found, now);
-                    actor.settle(ctx);
+                    remote.found_missed(&missed, now);
+                    if remote.must_restore(generation, limits) {
+                        actor.restore(lane, generation, ctx);
+                    } else {
+                        actor.settle(lane, ctx);
+                    }
                 }
-                Err(error) => {
-                    remote.silent(&error, ledger, now);
-                    actor.pump(ctx);
-                }
+                Err(error) => actor.give_up(lane, &error, ctx),
             }
         }));
     }
 
+    /// Tells a Redis that has lost its counters what was seen of them, then what the database has of them.
+    fn restore(&mut self, lane: usize, found: Option<Generation>, ctx: &mut Context<Self>) {
+        let Some((partition, redis)) = self.redis.lanes.get(lane).cloned() else { return };
+        let (now, deadline) = (self.clock.now(), self.redis.deadline);
+        let Some((remote, _)) = self.shard.lane(lane) else { return };
+        if let Some((counted, around)) = remote.next_to_restore(now) {
+            let tell = async move { in_time(deadline, redis.raise(&counted, around)).await };
+            ctx.spawn(wrap_future(tell).map(move |told, actor: &mut Self, ctx| match told {
+                Ok(()) => actor.restore(lane, found, ctx),
+                Err(error) => actor.give_up(lane, &error, ctx),
+            }));
+            return;
+        }
+        let restoration = self.redis.restoration.clone();
+        let finish = async move {
+            match found {
+                Some(generation) => Ok(generation),
+                None => restoration.finish(&redis, partition, now).await,
+            }
+        };
+        ctx.spawn(wrap_future(finish).map(move |generation, actor: &mut Self, ctx| match generation {
+            Ok(generation) => {
+                if let Some((remote, _)) = actor.shard.lane(lane) {
+                    remote.adopt(generation);
+                }
+                actor.settle(lane, ctx);
+            }
+            Err(error) => actor.give_up(lane, &error, ctx),
+        }));
+    }
+
     /// Tells Redis what is owed, until nothing is.
-    fn settle(&mut self, ctx: &mut Context<Self>) {
+    fn settle(&mut self, lane: usize, ctx: &mut Context<Self>) {
         let now = self.clock.now();
-        let Some((remote, _)) = self.shard.remote() else { return };
+        let Some((remote, _)) = self.shard.lane(lane) else { return };
         let Some((id, owed, around)) = remote.take_debts(now) else {
-            self.settle_leases(ctx);
+            self.settle_leases(lane, ctx);
             return;
         };
-        let Some(redis) = self.redis.clone() else { return };
-        let deadline = self.deadline;
+        let Some(redis) = self.redis.lane(lane) else { return };
+        let deadline = self.redis.deadline;
         let tell = async move { in_time(deadline, redis.add(id, &owed, around)).await };
-        ctx.spawn(wrap_future(tell).map(|told, actor: &mut Self, ctx| {
+        ctx.spawn(wrap_future(tell).map(move |told, actor: &mut Self, ctx| {
             let now = actor.clock.now();
-            let Some((remote, ledger)) = actor.shard.remote() else { return };
+            let Some((remote, ledger)) = actor.shard.lane(lane) else { return };
             match told {
                 Ok(()) => {
                     remote.paid(ledger, now);
-                    actor.settle(ctx);
+                    actor.settle(lane, ctx);
                 }
                 Err(error) => {
                     remote.unpaid(&error, ledger, now);
@@ -112,35 +190,39 @@ impl ShardActor {
     }
 
     /// Tells Redis of leases, until it knows of all; then it decides again.
-    fn settle_leases(&mut self, ctx: &mut Context<Self>) {
+    fn settle_leases(&mut self, lane: usize, ctx: &mut Context<Self>) {
         let now = self.clock.now();
-        let Some((remote, _)) = self.shard.remote() else { return };
+        let Some((remote, _)) = self.shard.lane(lane) else { return };
         let changes = remote.lease_debts(now);
         if changes.is_empty() {
             remote.recovered();
             self.pump(ctx);
             return;
         }
-        let Some(redis) = self.redis.clone() else { return };
-        let deadline = self.deadline;
+        let Some(redis) = self.redis.lane(lane) else { return };
+        let deadline = self.redis.deadline;
         let tell = async move {
             let told = in_time(deadline, redis.change_leases(&changes)).await;
             told.map(|_| changes)
         };
-        ctx.spawn(wrap_future(tell).map(|told, actor: &mut Self, ctx| {
-            let now = actor.clock.now();
-            let Some((remote, ledger)) = actor.shard.remote() else { return };
-            match told {
-                Ok(changes) => {
+        ctx.spawn(wrap_future(tell).map(move |told, actor: &mut Self, ctx| match told {
+            Ok(changes) => {
+                if let Some((remote, _)) = actor.shard.lane(lane) {
                     remote.leases_told(&changes);
-                    actor.settle(ctx);
                 }
-                Err(error) => {
-                    remote.silent(&error, ledger, now);
-                    actor.pump(ctx);
-                }
+                actor.settle(lane, ctx);
             }
+            Err(error) => actor.give_up(lane, &error, ctx),
         }));
+    }
+
+    /// Redis has not come back after all.
+    fn give_up(&mut self, lane: usize, error: &RedisError, ctx: &mut Context<Self>) {
+        let now = self.clock.now();
+        if let Some((remote, ledger)) = self.shard.lane(lane) {
+            remote.lose(error.to_string(), Vec::new(), ledger, now);
+        }
+        self.pump(ctx);
     }
 }
 

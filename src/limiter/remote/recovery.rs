@@ -21,8 +21,19 @@ impl Remote {
 
     /// Redis is asked: the rounds to look up before it is told what is owed.
     pub fn begin_recovery(&mut self) -> Vec<Missed> {
-        self.phase = Phase::Recovering;
+        if self.phase != Phase::Attaching {
+            self.phase = Phase::Recovering;
+        }
         self.missed.clone()
+    }
+
+    /// Checks have waited long enough to learn which counters Redis has: they are decided here until it is known.
+    pub fn stop_waiting(&mut self, ledger: &mut Ledger, now: Timestamp) {
+        if self.phase == Phase::Attaching {
+            self.state.lane_lost("it is not known yet which counters it has".to_owned());
+            self.phase = Phase::Recovering;
+            self.decide_waiting(Vec::new(), ledger, now);
+        }
     }
 
     /// What came of the lost rounds, in the order of [`Remote::begin_recovery`]: what they charged is not owed, and a slot
@@ -50,7 +61,7 @@ impl Remote {
     /// What Redis has to be told next, where anything is owed. With the last of it, checks begin to wait for it.
     pub fn take_debts(&mut self, now: Timestamp) -> Option<(BatchId, Arc<Owed>, Timestamp)> {
         let around = self.redis_time(now);
-        if !matches!(self.phase, Phase::Recovering | Phase::Settling) {
+        if !matches!(self.phase, Phase::Attaching | Phase::Recovering | Phase::Settling) {
             return None;
         }
         if self.telling.is_none() {
@@ -61,7 +72,7 @@ impl Remote {
                 self.telling = Some((id, Arc::new(owed)));
             }
         }
-        if self.debts.is_empty() {
+        if self.debts.is_empty() && self.phase == Phase::Recovering {
             self.phase = Phase::Settling;
         }
         self.telling.clone().map(|(id, owed)| (id, owed, around))
@@ -81,7 +92,7 @@ impl Remote {
 
     /// Whether Redis is asked to change a lease; else it is changed here, by [`Remote::change_lease`].
     pub fn keeps_leases(&self) -> bool {
-        matches!(self.phase, Phase::Normal | Phase::Settling)
+        matches!(self.phase, Phase::Attaching | Phase::Normal | Phase::Settling)
     }
 
     /// Redis has changed a lease: when it ends now, `None` where it is not held.
@@ -122,14 +133,18 @@ impl Remote {
         {
             self.debts.restore(&owed, self.redis_time(now));
         }
-        self.lose(error, Vec::new(), ledger, now);
+        self.lose(error.to_string(), Vec::new(), ledger, now);
     }
 
     /// Everything is told: Redis decides again, first the checks that waited.
     pub fn recovered(&mut self) {
-        if self.phase == Phase::Settling {
-            self.phase = Phase::Normal;
-            self.state.shard_recovered();
+        match self.phase {
+            Phase::Attaching => self.phase = Phase::Normal,
+            Phase::Settling => {
+                self.phase = Phase::Normal;
+                self.state.lane_recovered();
+            }
+            Phase::Normal | Phase::Away | Phase::Recovering => {}
         }
     }
 }

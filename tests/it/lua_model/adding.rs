@@ -23,9 +23,9 @@ async fn add(redis: &RedisServer, question: History) -> Result<(), TestCaseError
     let (plan, mut now, before, alone, later) = question;
     redis.cli(&["FLUSHALL"]);
     let settings = settings_of(redis);
-    let line = Rc::new(Line::new(&settings));
+    let line = Rc::new(line_to(&settings));
     let counters = RedisCounters::new(&settings, 0, Box::new(TimedLink { line: Rc::clone(&line) }));
-    let (plan, mut id) = (Arc::new(plan), BatchId::first(1, 0));
+    let (plan, mut id) = (Arc::new(plan), BatchId::first(1, 0, 0));
     let ask = |units: u64, mode: AskMode| {
         let ask = Ask { plan: Arc::clone(&plan), cost: cost(units), mode, lease: None, identity: None };
         [SubjectBatch { subject: subject(1), asks: [ask].into_iter().collect() }]

@@ -4,13 +4,23 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 
+use ::quotad::config::{RedisPlace, RedisSettings};
 use ::quotad::counters::redis::{Link, LinkError};
 use ::quotad::domain::time::Timestamp;
 
 #[cfg(feature = "actix-redis")]
 pub type Line = ::quotad::counters::redis::ActixLink;
 #[cfg(not(feature = "actix-redis"))]
-pub type Line = ::quotad::counters::redis::RedisLink;
+pub type Line = ::quotad::counters::redis::Line;
+
+/// A line to the one node of these settings.
+pub fn line_to(settings: &RedisSettings) -> Line {
+    let RedisPlace::Node(at) = &settings.place else { panic!("one node is meant") };
+    #[cfg(feature = "actix-redis")]
+    return Line::new(at);
+    #[cfg(not(feature = "actix-redis"))]
+    Line::new(settings, ::quotad::counters::redis::Finder::At(at.clone()))
+}
 
 type Answer<'a> = Pin<Box<dyn Future<Output = Result<Option<Vec<u8>>, LinkError>> + 'a>>;
 
@@ -39,6 +49,10 @@ impl Link for TimedLink {
     }
 
     fn replace(&self) {}
+
+    fn node(&self) -> String {
+        self.line.node()
+    }
 }
 
 fn replaced(text: &str, from: &str, to: &str) -> String {
