@@ -145,6 +145,11 @@ impl RedisCounters {
         self.link.node()
     }
 
+    /// Another number when it is another server that is asked: the one before may have told it less than it knew.
+    pub fn server(&self) -> u64 {
+        self.link.server()
+    }
+
     /// The line is dead though nobody has closed it: what is asked next goes over a new one.
     pub fn replace_line(&self) {
         self.link.replace();

@@ -52,6 +52,8 @@ struct Watch {
     quiet_ticks: u32,
     /// A sign of life is waited for.
     listening: bool,
+    /// Counts the ways back, so that there is one at a time.
+    recovery: u32,
 }
 
 /// Where the lanes of a shard go; there are none with embedded counters.
@@ -150,7 +152,7 @@ impl ShardActor {
                 // There is nothing to wait for.
                 Some(_) if lost_counters => actor.probe(lane, ctx),
                 Some(failure) => actor.lose_neighbours(lane, &failure),
-                None => {}
+                None => actor.follow_server(lane, ctx),
             }
             actor.pump(ctx);
         }));

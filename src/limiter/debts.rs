@@ -25,6 +25,19 @@ pub fn forget_owed(owed: &mut Owed, subject: &Subject, slots: Option<&[SlotId]>)
     }
 }
 
+/// Takes what is owed for a subject out of a state that holds it.
+pub fn take_owed_from(owed: &Owed, state: &mut SubjectState, subject: &Subject, now: Timestamp) {
+    for granted in owed.iter().filter(|granted| granted.subject == *subject) {
+        take_out(state, &granted.limits, &granted.state, now);
+    }
+}
+
+fn take_out(state: &mut SubjectState, limits: &[PlannedLimit], owed: &SubjectState, now: Timestamp) {
+    for limit in limits {
+        decide::refund(state, limit, decide::used(owed, limit, now), now);
+    }
+}
+
 /// The grants to one subject, as counters that hold nothing else.
 #[derive(Debug, Default)]
 struct Owing {
@@ -92,9 +105,7 @@ impl Debts {
     /// Takes what is owed for a subject out of a state that holds it.
     pub fn take_from(&self, state: &mut SubjectState, subject: &Subject, now: Timestamp) {
         let Some(owing) = self.owed.get(subject) else { return };
-        for limit in &owing.limits {
-            decide::refund(state, limit, decide::used(&owing.state, limit, now), now);
-        }
+        take_out(state, &owing.limits, &owing.state, now);
     }
 
     /// Redis had charged this before its answer was lost, so it is not owed. Never below nothing.

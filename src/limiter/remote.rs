@@ -79,6 +79,8 @@ pub struct Remote {
     phase: Phase,
     /// Which counters the rounds are meant for; `None` until that is known.
     generation: Option<Generation>,
+    /// Which server knows what is known here (`Link::server`).
+    server: u64,
     /// Redis has lost its counters, and is told these.
     restoring: Option<Restoring>,
     in_flight: usize,
@@ -112,6 +114,7 @@ impl Remote {
             telling: None,
             phase: Phase::Attaching,
             generation: None,
+            server: 0,
             restoring: None,
             in_flight: 0,
             missed: Vec::new(),

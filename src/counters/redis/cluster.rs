@@ -5,6 +5,7 @@
 
 mod slots;
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -138,12 +139,14 @@ pub struct ClusterLink {
     cluster: Arc<Cluster>,
     slot: u16,
     turn: usize,
+    /// Who served the slot last, and how often that was another than before.
+    served_by: RefCell<(Option<HostPort>, u64)>,
 }
 
 impl ClusterLink {
     /// `turn` is the number of the shard: shards share the lines to a node where there are fewer.
     pub fn new(cluster: &Arc<Cluster>, partition: u64, turn: usize) -> Self {
-        Self { cluster: Arc::clone(cluster), slot: slot_of(partition), turn }
+        Self { cluster: Arc::clone(cluster), slot: slot_of(partition), turn, served_by: RefCell::default() }
     }
 
     async fn follow(&self, command: &Cmd) -> Result<Option<Vec<u8>>, LinkError> {
@@ -167,6 +170,11 @@ impl ClusterLink {
         }
         if result.is_err() {
             self.cluster.refresh_soon();
+        } else if !is_moving {
+            let mut served_by = self.served_by.borrow_mut();
+            if served_by.0.replace(node.clone()).is_some_and(|last| last != node) {
+                served_by.1 = served_by.1.wrapping_add(1);
+            }
         }
         result
     }
@@ -188,6 +196,10 @@ impl Link for ClusterLink {
     fn node(&self) -> String {
         let owner = self.cluster.map().owners.of(self.slot);
         owner.map_or_else(|| format!("slot {}", self.slot), |node| node.to_string())
+    }
+
+    fn server(&self) -> u64 {
+        self.served_by.borrow().1
     }
 }
 

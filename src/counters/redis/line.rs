@@ -38,6 +38,9 @@ struct State {
     connection: Option<Connected>,
     /// Counts connections, so that only the one that broke is thrown away.
     generation: u64,
+    /// Where the last connection went, and how often that was elsewhere than the one before.
+    last_at: Option<HostPort>,
+    server: u64,
     attempt: Option<AbortHandle>,
     last_error: Option<String>,
 }
@@ -72,15 +75,6 @@ impl Line {
         answer.into_iter().next().ok_or_else(|| LinkError::Failed("no answer to a command".to_owned()))
     }
 
-    /// Where the connection goes, or would.
-    pub fn place(&self) -> String {
-        match (&self.state().connection, &self.0.finder) {
-            (Some(connected), _) => connected.at.to_string(),
-            (None, Finder::At(at)) => at.to_string(),
-            (None, Finder::Master(sentinels)) => sentinels.to_string(),
-        }
-    }
-
     /// The connection. One attempt to make it serves all who wait, and goes on when they have left.
     async fn connected(&self) -> Result<Connected, LinkError> {
         let ended = self.0.attempt_ended.notified();
@@ -111,6 +105,9 @@ impl Line {
         match attempt {
             Ok((connection, at)) => {
                 state.generation = state.generation.wrapping_add(1);
+                if state.last_at.replace(at.clone()).is_some_and(|last| last != at) {
+                    state.server = state.server.wrapping_add(1);
+                }
                 state.connection = Some(Connected { connection, at, generation: state.generation });
             }
             Err(error) => state.last_error = Some(error),
@@ -160,7 +157,16 @@ impl Link for Line {
     }
 
     fn node(&self) -> String {
-        self.place()
+        let state = self.state();
+        match (&state.connection, &self.0.finder) {
+            (Some(connected), _) => connected.at.to_string(),
+            (None, Finder::At(at)) => at.to_string(),
+            (None, Finder::Master(sentinels)) => sentinels.to_string(),
+        }
+    }
+
+    fn server(&self) -> u64 {
+        self.state().server
     }
 }
 

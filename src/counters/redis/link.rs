@@ -20,6 +20,9 @@ pub trait Link: fmt::Debug {
 
     /// Where the next command will go, as far as that is known. What one link finds out about a node holds for the others.
     fn node(&self) -> String;
+
+    /// Another number when commands have begun to go to another server than before.
+    fn server(&self) -> u64;
 }
 
 #[derive(Debug, thiserror::Error)]

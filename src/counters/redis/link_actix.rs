@@ -47,6 +47,10 @@ impl Link for ActixLink {
     fn node(&self) -> String {
         self.address.clone()
     }
+
+    fn server(&self) -> u64 {
+        0
+    }
 }
 
 fn text_of(value: RespValue) -> Result<Option<Vec<u8>>, LinkError> {

@@ -23,7 +23,18 @@ struct Found {
     generation: Option<Generation>,
 }
 
+/// A lane on its way back. Where another begins meanwhile this one ends.
+#[derive(Debug, Clone, Copy)]
+struct Way {
+    lane: usize,
+    turn: u32,
+}
+
 impl ShardActor {
+    fn is_current(&self, way: Way) -> bool {
+        self.watches.get(way.lane).is_some_and(|watch| watch.recovery == way.turn)
+    }
+
     /// Finds out which counters Redis has, before the first check is sent to it. None waits longer for that than for an answer.
     pub(super) fn attach(&mut self, ctx: &mut Context<Self>) {
         for lane in 0..self.redis.lanes.len() {
@@ -74,6 +85,15 @@ impl ShardActor {
         }
     }
 
+    /// Another server answers than before: a replica, which may not have heard of the last that its master did.
+    pub(super) fn follow_server(&mut self, lane: usize, ctx: &mut Context<Self>) {
+        let server = self.redis.lane(lane).map_or(0, |redis| redis.server());
+        let begins = self.shard.lane(lane).is_some_and(|(remote, _)| remote.begin_moving(server));
+        if begins {
+            self.recover(lane, Vec::new(), ctx);
+        }
+    }
+
     fn listen(&mut self, lane: usize, ctx: &mut Context<Self>) {
         let Some(redis) = self.redis.lane(lane) else { return };
         let patience = self.redis.deadline.max(PATIENCE);
@@ -97,8 +117,10 @@ impl ShardActor {
     }
 
     /// Looks up what came of the rounds whose answers were lost and which counters Redis has, and tells what is owed.
-    fn recover(&self, lane: usize, missed: Vec<Missed>, ctx: &mut Context<Self>) {
-        let Some(redis) = self.redis.lane(lane) else { return };
+    fn recover(&mut self, lane: usize, missed: Vec<Missed>, ctx: &mut Context<Self>) {
+        let Some((redis, watch)) = self.redis.lane(lane).zip(self.watches.get_mut(lane)) else { return };
+        watch.recovery = watch.recovery.wrapping_add(1);
+        let way = Way { lane, turn: watch.recovery };
         let deadline = self.redis.deadline;
         let look_up = async move {
             let round_trip = sign_of_life(&redis, deadline.max(PATIENCE)).await?;
@@ -113,34 +135,42 @@ impl ShardActor {
             Ok(found)
         };
         ctx.spawn(wrap_future(look_up).map(move |found, actor: &mut Self, ctx| {
+            if !actor.is_current(way) {
+                return;
+            }
             let now = actor.clock.now();
             let limits = actor.shard.known_limits();
+            let server = actor.redis.lane(lane).map_or(0, |redis| redis.server());
             let Some((remote, _)) = actor.shard.lane(lane) else { return };
             match found {
                 Ok(Found { round_trip, missed, generation }) => {
                     remote.answered(round_trip);
                     remote.found_missed(&missed, now);
-                    if remote.must_restore(generation, limits) {
-                        actor.restore(lane, generation, ctx);
+                    if remote.must_restore(generation, server, limits) {
+                        actor.restore(way, generation, ctx);
                     } else {
-                        actor.settle(lane, ctx);
+                        actor.settle(way, ctx);
                     }
                 }
-                Err(error) => actor.give_up(lane, &error, ctx),
+                Err(error) => actor.give_up(way, &error, ctx),
             }
         }));
     }
 
-    /// Tells a Redis that has lost its counters what was seen of them, then what the database has of them.
-    fn restore(&mut self, lane: usize, found: Option<Generation>, ctx: &mut Context<Self>) {
+    /// Tells a Redis what was seen of the counters; where it has none at all, then what the database has of them.
+    fn restore(&mut self, way: Way, found: Option<Generation>, ctx: &mut Context<Self>) {
+        let lane = way.lane;
+        if !self.is_current(way) {
+            return;
+        }
         let Some((partition, redis)) = self.redis.lanes.get(lane).cloned() else { return };
         let (now, deadline) = (self.clock.now(), self.redis.deadline);
         let Some((remote, _)) = self.shard.lane(lane) else { return };
         if let Some((counted, around)) = remote.next_to_restore(now) {
             let tell = async move { in_time(deadline, redis.raise(&counted, around)).await };
             ctx.spawn(wrap_future(tell).map(move |told, actor: &mut Self, ctx| match told {
-                Ok(()) => actor.restore(lane, found, ctx),
-                Err(error) => actor.give_up(lane, &error, ctx),
+                Ok(()) => actor.restore(way, found, ctx),
+                Err(error) => actor.give_up(way, &error, ctx),
             }));
             return;
         }
@@ -156,30 +186,37 @@ impl ShardActor {
                 if let Some((remote, _)) = actor.shard.lane(lane) {
                     remote.adopt(generation);
                 }
-                actor.settle(lane, ctx);
+                actor.settle(way, ctx);
             }
-            Err(error) => actor.give_up(lane, &error, ctx),
+            Err(error) => actor.give_up(way, &error, ctx),
         }));
     }
 
     /// Tells Redis what is owed, until nothing is.
-    fn settle(&mut self, lane: usize, ctx: &mut Context<Self>) {
+    fn settle(&mut self, way: Way, ctx: &mut Context<Self>) {
+        let lane = way.lane;
+        if !self.is_current(way) {
+            return;
+        }
         let now = self.clock.now();
         let Some((remote, _)) = self.shard.lane(lane) else { return };
         let Some((id, owed, around)) = remote.take_debts(now) else {
-            self.settle_leases(lane, ctx);
+            self.settle_leases(way, ctx);
             return;
         };
         let Some(redis) = self.redis.lane(lane) else { return };
         let deadline = self.redis.deadline;
         let tell = async move { in_time(deadline, redis.add(id, &owed, around)).await };
         ctx.spawn(wrap_future(tell).map(move |told, actor: &mut Self, ctx| {
+            if !actor.is_current(way) {
+                return;
+            }
             let now = actor.clock.now();
             let Some((remote, ledger)) = actor.shard.lane(lane) else { return };
             match told {
                 Ok(()) => {
                     remote.paid(ledger, now);
-                    actor.settle(lane, ctx);
+                    actor.settle(way, ctx);
                 }
                 Err(error) => {
                     remote.unpaid(&error, ledger, now);
@@ -190,7 +227,11 @@ impl ShardActor {
     }
 
     /// Tells Redis of leases, until it knows of all; then it decides again.
-    fn settle_leases(&mut self, lane: usize, ctx: &mut Context<Self>) {
+    fn settle_leases(&mut self, way: Way, ctx: &mut Context<Self>) {
+        let lane = way.lane;
+        if !self.is_current(way) {
+            return;
+        }
         let now = self.clock.now();
         let Some((remote, _)) = self.shard.lane(lane) else { return };
         let changes = remote.lease_debts(now);
@@ -210,14 +251,18 @@ impl ShardActor {
                 if let Some((remote, _)) = actor.shard.lane(lane) {
                     remote.leases_told(&changes);
                 }
-                actor.settle(lane, ctx);
+                actor.settle(way, ctx);
             }
-            Err(error) => actor.give_up(lane, &error, ctx),
+            Err(error) => actor.give_up(way, &error, ctx),
         }));
     }
 
     /// Redis has not come back after all.
-    fn give_up(&mut self, lane: usize, error: &RedisError, ctx: &mut Context<Self>) {
+    fn give_up(&mut self, way: Way, error: &RedisError, ctx: &mut Context<Self>) {
+        let lane = way.lane;
+        if !self.is_current(way) {
+            return;
+        }
         let now = self.clock.now();
         if let Some((remote, ledger)) = self.shard.lane(lane) {
             remote.lose(error.to_string(), Vec::new(), ledger, now);

@@ -1,4 +1,5 @@
-//! What a Redis that has lost its counters is told of them: what this instance last saw, and never less than it holds already.
+//! What a Redis that has lost its counters, or a replica that has become the master, is told of them: what this instance last
+//! saw, and never less than it holds already.
 
 use super::{Phase, Remote};
 use crate::counters::redis::{Generation, Granted};
@@ -7,6 +8,7 @@ use crate::domain::lease::{ChangeLease, LeaseId};
 use crate::domain::plan::PlannedLimit;
 use crate::domain::subject::Subject;
 use crate::domain::time::Timestamp;
+use crate::limiter::debts::take_owed_from;
 
 /// Subjects that Redis is told of in one call: the script blocks it while it runs.
 const SUBJECTS_A_CALL: usize = 256;
@@ -17,13 +19,16 @@ pub struct Restoring {
     subjects: Vec<Subject>,
     /// How the slots count that subjects have.
     limits: Vec<PlannedLimit>,
+    /// Which server is told.
+    server: u64,
 }
 
 impl Remote {
-    /// Redis has these counters, `None` being none. Where they are not those that were known, what was seen of the others is
-    /// told, and then [`Remote::adopt`] follows; else nothing has to be done.
-    pub fn must_restore(&mut self, found: Option<Generation>, limits: Vec<PlannedLimit>) -> bool {
-        if found.is_some() && found == self.generation {
+    /// Redis has these counters, `None` being none, on this server. Where they are not those that were known, or another server
+    /// has them, what was seen of them is told, and then [`Remote::adopt`] follows; else nothing has to be done.
+    pub fn must_restore(&mut self, found: Option<Generation>, server: u64, limits: Vec<PlannedLimit>) -> bool {
+        let is_known = found.is_some() && found == self.generation;
+        if is_known && server == self.server {
             return false;
         }
         let subjects: Vec<Subject> = self.warm.subjects().cloned().collect();
@@ -33,14 +38,26 @@ impl Remote {
                 self.lease_debts.record(id, ChangeLease::Hold(lease.expires_at));
             }
         }
-        // What was seen holds what was granted on top of it, and the books of all instances do: nothing is owed any more.
-        self.debts.clear();
-        self.telling = None;
-        self.restoring = Some(Restoring { subjects, limits });
+        if !is_known {
+            // What was seen holds what was granted on top of it, and the books of all instances do: nothing is owed any more.
+            self.debts.clear();
+            self.telling = None;
+        }
+        self.restoring = Some(Restoring { subjects, limits, server });
         true
     }
 
-    /// The next subjects to tell of; `None` where there is none left. What is granted to them meanwhile is added afterwards.
+    /// Whether another server answers than the one that knows what is known here. What it has not heard of is told it then.
+    pub fn begin_moving(&mut self, server: u64) -> bool {
+        let moves = self.phase == Phase::Normal && server != self.server;
+        if moves {
+            self.state.lane_lost("another server has taken over".to_owned());
+            self.phase = Phase::Recovering;
+        }
+        moves
+    }
+
+    /// The next subjects to tell of; `None` where there is none left. What is owed for them is added afterwards.
     pub fn next_to_restore(&mut self, now: Timestamp) -> Option<(Vec<Granted>, Timestamp)> {
         let now = self.redis_time(now);
         let restoring = self.restoring.as_mut()?;
@@ -49,6 +66,9 @@ impl Remote {
             let Some(subject) = restoring.subjects.pop() else { break };
             let Some(mut state) = self.warm.own(&subject).cloned() else { continue };
             self.debts.take_from(&mut state, &subject, now);
+            if let Some((_, telling)) = &self.telling {
+                take_owed_from(telling, &mut state, &subject, now);
+            }
             let counts = |limit: &&PlannedLimit| decide::used(&state, limit, now) > 0;
             let limits: Vec<PlannedLimit> = restoring.limits.iter().filter(counts).cloned().collect();
             if !limits.is_empty() {
@@ -60,12 +80,9 @@ impl Remote {
 
     /// Redis has these counters, and knows of them what is known here.
     pub fn adopt(&mut self, generation: Generation) {
-        self.restoring = None;
         self.generation = Some(generation);
-    }
-
-    /// Whether the way to Redis is still looked for, for the first time.
-    pub fn is_attaching(&self) -> bool {
-        self.phase == Phase::Attaching
+        if let Some(Restoring { server, .. }) = self.restoring.take() {
+            self.server = server;
+        }
     }
 }

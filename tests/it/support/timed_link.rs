@@ -53,6 +53,10 @@ impl Link for TimedLink {
     fn node(&self) -> String {
         self.line.node()
     }
+
+    fn server(&self) -> u64 {
+        self.line.server()
+    }
 }
 
 fn replaced(text: &str, from: &str, to: &str) -> String {
