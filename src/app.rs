@@ -2,6 +2,7 @@
 
 pub mod admin_key;
 pub mod healthcheck;
+mod notices;
 mod redis_links;
 mod shards;
 mod watch;
@@ -11,6 +12,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use actix_web::{App, HttpServer};
+use tokio::sync::Notify;
 
 use crate::clock::Clock;
 use crate::config::{DatabaseLocation, Settings};
@@ -20,6 +22,7 @@ use crate::identity::{Identity, IdentityError};
 use crate::observability::metrics::Metrics;
 use crate::persistence::{Books, BooksError, LedgerBounds};
 use crate::policy::PolicyStore;
+use notices::Notices;
 
 /// After SIGTERM, in-flight requests have so long to be answered.
 const DRAIN_SECONDS: u64 = 5;
@@ -85,6 +88,8 @@ pub async fn serve(settings: Settings) -> Result<(), AppError> {
     let policy = PolicyStore::start(settings.policy.layer(), file, books.clone(), clock.clone()).await?;
     let shards = shards::start(&settings, instance, &database, &books, &policy.in_force(), &metrics, &clock).await?;
     let limiter = shards.limiter.clone();
+    let changed = Arc::new(Notify::new());
+    let notices = Notices::start(shards.subscription(&settings), &limiter, &books, &changed);
     let parts = watch::Parts {
         database,
         limiter: limiter.clone(),
@@ -93,6 +98,7 @@ pub async fn serve(settings: Settings) -> Result<(), AppError> {
         books: books.clone(),
         metrics: Arc::clone(&metrics),
         clock: clock.clone(),
+        changed,
     };
     let watch = watch::start(parts).await?;
 
@@ -118,6 +124,7 @@ pub async fn serve(settings: Settings) -> Result<(), AppError> {
 
     tracing::info!("every request is answered: flushing");
     watch.stop();
+    notices.stop();
     shards.stop().await;
     books.close().await?;
     tracing::info!("stopped");

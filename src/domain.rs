@@ -3,6 +3,7 @@
 //! Everything here is handed `now`. The Redis script is tested against this module, and the embedded counters run it.
 
 pub mod account;
+pub mod block;
 pub mod concurrency;
 pub mod cost;
 pub mod credential;

@@ -5,6 +5,7 @@
 
 pub mod actor;
 mod batch;
+mod blocks;
 mod check;
 mod debts;
 mod denials;
@@ -17,6 +18,7 @@ mod local;
 mod memos;
 mod messages;
 mod outbox;
+mod pace;
 mod profiles;
 mod redis_state;
 mod remote;
@@ -33,6 +35,7 @@ use arc_swap::ArcSwap;
 use smallvec::smallvec;
 use tokio::sync::oneshot;
 
+use crate::counters::redis::Notice;
 use crate::domain::account::QuotaOverride;
 use crate::domain::decision::Decision;
 use crate::domain::lease::{ChangeLease, LeaseId};
@@ -49,7 +52,7 @@ pub use actor::{Fallen, RedisLanes, ShardActor};
 pub use check::{Check, RequestId, wish_for_lease};
 pub use denials::Denials;
 pub use lanes::Lanes;
-use messages::{ChangeHeld, Checks, Forget, HandOver, Job, Permit, Reply, Reset};
+use messages::{ChangeHeld, Checks, Forget, HandOver, Heard, Job, Permit, Reply, Reset, Tell};
 pub use outbox::Outbox;
 pub use redis_state::RedisState;
 pub use remote::Remote;
@@ -192,6 +195,20 @@ impl Limiter {
     /// Everything that is remembered of users is stale.
     pub async fn forget_all(&self) {
         self.tell_all(|reply| Forget { users: None, reply }).await;
+    }
+
+    /// Tells other instances something, where there is a Redis to tell it through.
+    pub fn tell(&self, notice: Notice) {
+        if let Some(shard) = self.shards.first() {
+            shard.address.load().do_send(Tell { notice });
+        }
+    }
+
+    /// Another instance has told something about a subject.
+    pub fn hear(&self, subject: &Subject, notice: Notice) {
+        if let Ok(shard) = self.shard(subject) {
+            shard.address.load().do_send(Heard { notice });
+        }
     }
 
     /// Has every shard hand the usage it has gathered to the books.

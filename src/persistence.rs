@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use actix::{Arbiter, ArbiterHandle};
 use arc_swap::ArcSwapOption;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio::time::{sleep, timeout};
 
 use crate::clock::Clock;
@@ -47,6 +47,8 @@ struct Shared {
     settings: DatabaseSettings,
     ledger: Mutex<Ledger>,
     arbiter: ArbiterHandle,
+    /// Told of each change that was written through.
+    changed: Notify,
     actor: ArcSwapOption<actix::Addr<PersistenceActor>>,
 }
 
@@ -67,6 +69,7 @@ impl Books {
             settings: settings.clone(),
             ledger: Mutex::new(Ledger::new(instance, bounds)),
             arbiter: Arbiter::new().handle(),
+            changed: Notify::new(),
             actor: ArcSwapOption::empty(),
         });
         PersistenceActor::start_again(&shared);
@@ -116,6 +119,11 @@ impl Books {
             tracing::error!(rows = lost, "stopped with usage that did not reach the database");
         }
         if in_time { last } else { Err(last.err().unwrap_or(BooksError::Unavailable { source: None })) }
+    }
+
+    /// Waits until something was changed here since the last time, by one who waits.
+    pub async fn changed(&self) {
+        self.shared.changed.notified().await;
     }
 
     pub fn stats(&self) -> BooksStats {

@@ -9,9 +9,9 @@ use crate::config::HostPort;
 use crate::config::{RedisPlace, RedisSettings};
 #[cfg(feature = "actix-redis")]
 use crate::counters::redis::ActixLink;
-use crate::counters::redis::Link;
 #[cfg(not(feature = "actix-redis"))]
 use crate::counters::redis::{Cluster, ClusterLink, Finder, Line, Sentinels};
+use crate::counters::redis::{Link, Subscription};
 #[cfg(not(feature = "actix-redis"))]
 use crate::limiter::partitions_of;
 
@@ -20,7 +20,7 @@ use crate::limiter::partitions_of;
 pub enum RedisLinks {
     /// As many as may be had, at most one a shard: shards share them.
     #[cfg(not(feature = "actix-redis"))]
-    Lines(Vec<Line>),
+    Lines(Vec<Line>, Option<Arc<Sentinels>>),
     #[cfg(not(feature = "actix-redis"))]
     Cluster(Arc<Cluster>),
     /// A connection for each shard.
@@ -32,19 +32,31 @@ pub enum RedisLinks {
 impl RedisLinks {
     /// Must be called within a running actix system.
     pub fn new(redis: &RedisSettings, shards: usize) -> Result<Self, AppError> {
-        let finder = match &redis.place {
-            RedisPlace::Node(at) => Finder::At(at.clone()),
-            RedisPlace::Sentinel { sentinels, master } => Finder::Master(Sentinels::watch(redis, sentinels, master)),
+        let (finder, sentinels) = match &redis.place {
+            RedisPlace::Node(at) => (Finder::At(at.clone()), None),
+            RedisPlace::Sentinel { sentinels, master } => {
+                let sentinels = Sentinels::watch(redis, sentinels, master);
+                (Finder::Master(Arc::clone(&sentinels)), Some(sentinels))
+            }
             RedisPlace::Cluster(seeds) => return Ok(Self::Cluster(Cluster::new(redis, seeds))),
         };
-        let lines = redis.max_connections.min(shards);
-        Ok(Self::Lines((0..lines).map(|_| Line::new(redis, finder.clone())).collect()))
+        let lines = redis.connections_to_ask().min(shards);
+        Ok(Self::Lines((0..lines).map(|_| Line::new(redis, finder.clone())).collect(), sentinels))
+    }
+
+    /// Where other instances are listened to; `None` where no connection is left for it.
+    pub fn subscription(&self, redis: &RedisSettings) -> Option<Subscription> {
+        let sentinels = match self {
+            Self::Lines(_, sentinels) => sentinels.clone(),
+            Self::Cluster(_) => None,
+        };
+        redis.may_listen().then(|| Subscription::new(redis, sentinels))
     }
 
     /// The links of one shard, each with the partition that it is for: `None` is all of them.
     pub fn of_shard(&self, shard: usize, shards: usize) -> Vec<(Option<u64>, Box<dyn Link>)> {
         match self {
-            Self::Lines(lines) => {
+            Self::Lines(lines, _) => {
                 let line = lines.iter().cycle().nth(shard).cloned();
                 line.into_iter().map(|line| (None, Box::new(line) as Box<dyn Link>)).collect()
             }
@@ -69,6 +81,11 @@ impl RedisLinks {
             RedisPlace::Node(at) => Ok(Self::Plain(at.clone())),
             RedisPlace::Sentinel { .. } | RedisPlace::Cluster(_) => Err(AppError::PlainRedis("more than one node")),
         }
+    }
+
+    /// The plain link can't listen.
+    pub fn subscription(&self, _redis: &RedisSettings) -> Option<Subscription> {
+        None
     }
 
     pub fn of_shard(&self, _shard: usize, _shards: usize) -> Vec<(Option<u64>, Box<dyn Link>)> {

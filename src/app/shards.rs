@@ -13,7 +13,7 @@ use super::AppError;
 use super::redis_links::RedisLinks;
 use crate::clock::Clock;
 use crate::config::{RedisPlace, Settings};
-use crate::counters::redis::{BatchId, RedisCounters};
+use crate::counters::redis::{BatchId, RedisCounters, Subscription};
 use crate::counters::table::CounterTable;
 use crate::db::{Database, DbError};
 use crate::domain::policy::Policy;
@@ -36,6 +36,7 @@ pub struct Shards {
     pub limiter: Limiter,
     arbiters: Vec<Arbiter>,
     watch: JoinHandle<()>,
+    links: Option<RedisLinks>,
 }
 
 /// What every shard is made of.
@@ -91,8 +92,9 @@ pub async fn start(
         settings.limiter.enabled,
     );
     let handles = arbiters.iter().map(Arbiter::handle).collect();
+    let links = parts.links.clone();
     let watch = actix::spawn(raise_the_fallen(parts, limiter.clone(), handles, falls));
-    Ok(Shards { limiter, arbiters, watch })
+    Ok(Shards { limiter, arbiters, watch, links })
 }
 
 /// Starts a shard that has ended by itself again, with what the books have of its subjects.
@@ -199,6 +201,11 @@ impl Parts {
 }
 
 impl Shards {
+    /// Where other instances are listened to; `None` where there are none, or no connection is left for it.
+    pub fn subscription(&self, settings: &Settings) -> Option<Subscription> {
+        self.links.as_ref().zip(settings.redis.as_ref()).and_then(|(links, redis)| links.subscription(redis))
+    }
+
     /// Stops every shard when it has answered what it was sent and handed its usage over.
     pub async fn stop(self) {
         self.watch.abort();

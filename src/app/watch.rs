@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -14,7 +15,7 @@ use crate::observability::metrics::Metrics;
 use crate::persistence::{Books, BooksError};
 use crate::policy::PolicyStore;
 
-/// A change made elsewhere holds here within a second: it is looked for twice in one.
+/// A change made elsewhere holds here within a second, though nobody told of it: it is looked for twice in one.
 const PAUSE: Duration = Duration::from_millis(400);
 
 /// The tasks that watch.
@@ -33,6 +34,8 @@ pub struct Parts {
     pub books: Books,
     pub metrics: Arc<Metrics>,
     pub clock: Clock,
+    /// Told when another instance says that it has changed something.
+    pub changed: Arc<Notify>,
 }
 
 /// Begins at the changes that are there now. What was changed since it was loaded is loaded again.
@@ -86,8 +89,12 @@ impl Follower {
     async fn run(mut self) {
         let mut ticks = interval(PAUSE);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let changed = Arc::clone(&self.parts.changed);
         loop {
-            ticks.tick().await;
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = changed.notified() => {}
+            }
             match self.follow().await {
                 Ok(()) if self.failing => {
                     tracing::info!("changes in the database are followed again");

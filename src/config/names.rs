@@ -116,11 +116,7 @@ pub const NAMES: &[Name] = &[
     both("REDIS_CERT_FILE", "", "PEM file of this client's certificate; needs REDIS_KEY_FILE"),
     both("REDIS_KEY_FILE", "", "PEM file of this client's key; needs REDIS_CERT_FILE"),
     both("REDIS_KEY_PREFIX", "quotad", "what every key begins with, 1 to 32 of A-Z a-z 0-9 _ -"),
-    both(
-        "RESERVED_BLOCKS",
-        "true",
-        "whether busy subjects may take blocks of their limit beforehand; this version takes none",
-    ),
+    both("RESERVED_BLOCKS", "true", "whether busy subjects take blocks of their limits beforehand, with Redis"),
     both("REDIS_SOCKET_TIMEOUT", "5", "seconds, 0.001 to 3600"),
     both("REDIS_SOCKET_CONNECT_TIMEOUT", "5", "seconds, 0.001 to 3600"),
     both(

@@ -29,6 +29,18 @@ pub struct RedisSettings {
     pub key_prefix: String,
 }
 
+impl RedisSettings {
+    /// Connections that checks may go over: one is kept to listen to other instances, where there is more than one.
+    pub fn connections_to_ask(&self) -> usize {
+        self.max_connections.saturating_sub(1).max(1)
+    }
+
+    /// Whether a connection is left to listen to other instances.
+    pub const fn may_listen(&self) -> bool {
+        self.max_connections > 1
+    }
+}
+
 /// `None` where no `REDIS_URL` is set; the other settings must be readable all the same.
 pub fn read(source: &Source<'_>) -> Result<Option<RedisSettings>, SettingsError> {
     let allowed = "redis:// or rediss:// as redis://user:password@host:6379/0, or several hosts as \

@@ -50,6 +50,8 @@ pub struct LimiterSettings {
     pub fallback: FallbackMode,
     /// 0 to 1.
     pub fallback_share: f64,
+    /// Busy subjects take blocks of their limits beforehand, with Redis.
+    pub reserved_blocks: bool,
 }
 
 /// What is answered while Redis can't be reached.
@@ -162,7 +164,6 @@ fn http(source: &Source<'_>) -> Result<HttpSettings, SettingsError> {
 }
 
 fn limiter(source: &Source<'_>) -> Result<LimiterSettings, SettingsError> {
-    source.flag("RESERVED_BLOCKS", true)?;
     let fallback = |text: &str| match text {
         "memory" => Some(FallbackMode::Memory),
         "allow" => Some(FallbackMode::Allow),
@@ -176,6 +177,7 @@ fn limiter(source: &Source<'_>) -> Result<LimiterSettings, SettingsError> {
         enabled: source.flag("ENABLE_RATE_LIMITING", true)?,
         fallback: source.read("RATE_LIMIT_FALLBACK", FallbackMode::Memory, "memory, allow or deny", fallback)?,
         fallback_share: source.number("FALLBACK_SHARE", 1.0, 0.0, 1.0)?,
+        reserved_blocks: source.flag("RESERVED_BLOCKS", true)?,
     })
 }
 

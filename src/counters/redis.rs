@@ -10,8 +10,10 @@ mod line;
 mod link;
 #[cfg(feature = "actix-redis")]
 mod link_actix;
+mod notice;
 mod script;
 mod sentinel;
+mod subscription;
 
 use std::time::Duration;
 
@@ -22,8 +24,8 @@ use crate::domain::subject::Subject;
 use crate::domain::time::Timestamp;
 
 pub use ask::{
-    Ask, AskIdentity, AskMode, BatchOutcome, Generation, Granted, LeaseAnswer, LeaseChange, Remembered, SubjectBatch,
-    SubjectOutcome, Told, Verdict,
+    Ask, AskIdentity, AskMode, BatchOutcome, Generation, GivenBack, Granted, LeaseAnswer, LeaseChange, Remembered,
+    SubjectBatch, SubjectOutcome, Told, Verdict,
 };
 pub use cluster::{Cluster, ClusterLink};
 pub use keys::{BatchId, Keys, PARTITIONS, partition_of};
@@ -31,7 +33,9 @@ pub use line::{Finder, Line};
 pub use link::{Link, LinkError};
 #[cfg(feature = "actix-redis")]
 pub use link_actix::ActixLink;
+pub use notice::Notice;
 pub use sentinel::Sentinels;
+pub use subscription::Subscription;
 
 #[derive(Debug, thiserror::Error)]
 pub enum RedisError {
@@ -102,6 +106,17 @@ impl RedisCounters {
             return Ok(());
         }
         script::ADD.call(&*self.link, encode::granted(&self.keys, Some(id), granted, around)).await.map(drop)
+    }
+
+    /// Takes back what was charged beforehand and not used, once for an `id` however often it is called.
+    pub async fn give_back(&self, id: BatchId, returns: &[GivenBack]) -> Result<(), RedisError> {
+        script::GIVE_BACK.call(&*self.link, encode::given_back(&self.keys, id, returns)).await.map(drop)
+    }
+
+    /// Tells all instances something, where they listen ([`Subscription`]).
+    pub async fn tell(&self, notice: &Notice) -> Result<(), RedisError> {
+        let (channel, text) = (notice::channel(self.keys.prefix()), notice.to_string());
+        Ok(self.link.command(&[b"PUBLISH".to_vec(), channel.into_bytes(), text.into_bytes()]).await.map(drop)?)
     }
 
     /// Raises what is counted to at least this. No subject may stand twice.

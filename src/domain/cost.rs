@@ -32,6 +32,11 @@ pub struct InvalidMultiplier;
 impl Cost {
     pub const ZERO: Cost = Cost(0);
 
+    /// What is above [`LIMIT_MAX`] is taken as that.
+    pub const fn of_units(units: u64) -> Self {
+        Self(if units < LIMIT_MAX { units } else { LIMIT_MAX })
+    }
+
     pub const fn units(self) -> u64 {
         self.0
     }

@@ -34,6 +34,11 @@ impl LimitName {
         }
     }
 
+    /// Of what instances have reserved: shown nowhere.
+    pub fn reserved() -> Self {
+        Self(CompactString::const_new("reserved"))
+    }
+
     pub fn hour() -> Self {
         Self(CompactString::const_new("hour"))
     }

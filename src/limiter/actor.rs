@@ -2,6 +2,7 @@
 //! [`super::shard`].
 
 mod recovery;
+mod reserving;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use super::remote::Round;
 use super::restoration::Restoration;
 use super::shard::Shard;
 use crate::clock::{Clock, Stopwatch};
-use crate::counters::redis::{RedisCounters, RedisError};
+use crate::counters::redis::{Notice, RedisCounters, RedisError};
 use crate::db::Database;
 use crate::domain::limit::SlotId;
 use crate::domain::subject::Subject;
@@ -26,6 +27,9 @@ use crate::persistence::messages::RecordUsage;
 
 /// How often usage is handed over, and how often Redis is asked whether it is back.
 const TICK: Duration = Duration::from_millis(100);
+
+/// How often blocks that have ended are given back.
+const BLOCKS_TICK: Duration = Duration::from_millis(20);
 
 /// Longer than this no check waits for the database: its user is taken as one without an entry.
 const ACCOUNT_DEADLINE: Duration = Duration::from_millis(500);
@@ -116,6 +120,7 @@ impl ShardActor {
             while let Some(round) = self.shard.lane(lane).and_then(|(remote, _)| remote.next_round(now)) {
                 self.send_round(lane, round, ctx);
             }
+            self.give_back(lane, ctx);
         }
         self.shard.send_answers();
         if self.shard.must_hand_over() {
@@ -123,7 +128,9 @@ impl ShardActor {
         }
     }
 
-    fn send_round(&self, lane: usize, round: Round, ctx: &mut Context<Self>) {
+    fn send_round(&mut self, lane: usize, round: Round, ctx: &mut Context<Self>) {
+        // What goes back goes first: a check may wait for it.
+        self.give_back(lane, ctx);
         let Some(redis) = self.redis.lane(lane) else { return };
         let deadline = self.redis.deadline;
         let trip = async move {
@@ -152,7 +159,10 @@ impl ShardActor {
                 // There is nothing to wait for.
                 Some(_) if lost_counters => actor.probe(lane, ctx),
                 Some(failure) => actor.lose_neighbours(lane, &failure),
-                None => actor.follow_server(lane, ctx),
+                None => {
+                    actor.follow_server(lane, ctx);
+                    actor.wait_for_blocks(lane, ctx);
+                }
             }
             actor.pump(ctx);
         }));
@@ -181,6 +191,9 @@ impl Actor for ShardActor {
                 actor.probe(lane, ctx);
             }
         });
+        if !self.redis.lanes.is_empty() {
+            ctx.run_interval(BLOCKS_TICK, Self::give_back_ended);
+        }
         self.attach(ctx);
     }
 }
@@ -264,9 +277,17 @@ impl Handler<Reset> for ShardActor {
             reply.send(Ok(())).ok();
             return;
         };
+        // What it holds beforehand is void with the rest.
+        if let Some((remote, _)) = self.shard.lane(self.shard.lane_of(&subject)) {
+            remote.reset_elsewhere(&subject);
+        }
         let deadline = self.redis.deadline;
         let reset = async move {
             let done = in_time(deadline, redis.reset(&subject, slots.as_deref())).await.is_ok();
+            if done {
+                // Who does not hear it forgets by time.
+                in_time(deadline, redis.tell(&Notice::Reset(subject.clone()))).await.ok();
+            }
             (subject, slots, done)
         };
         ctx.spawn(wrap_future(reset).map(
@@ -286,12 +307,15 @@ impl Handler<Reset> for ShardActor {
 pub struct Stop;
 
 impl Handler<Stop> for ShardActor {
-    type Result = ();
+    type Result = ResponseActFuture<Self, ()>;
 
-    fn handle(&mut self, _message: Stop, ctx: &mut Self::Context) {
-        self.told_to_stop = true;
-        self.hand_over();
-        ctx.stop();
+    fn handle(&mut self, _message: Stop, _ctx: &mut Self::Context) -> Self::Result {
+        let given_back = self.give_back_all();
+        Box::pin(wrap_future(given_back).map(|(), actor: &mut Self, ctx| {
+            actor.told_to_stop = true;
+            actor.hand_over();
+            ctx.stop();
+        }))
     }
 }
 

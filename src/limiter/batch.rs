@@ -10,6 +10,7 @@ use super::check::Check;
 use super::messages::Job;
 use crate::domain::account::Account;
 use crate::domain::concurrency::InUse;
+use crate::domain::cost::Cost;
 use crate::domain::decision::{Decision, Explanation, LimitStatus, SlotStatus, Source, TierOrigin, Violation};
 use crate::domain::lease::{LeaseAsk, LeaseId};
 use crate::domain::plan::Plan;
@@ -25,6 +26,8 @@ pub struct Planned {
     pub job: Job,
     pub plan: Arc<Plan>,
     pub account: Option<Arc<Account>>,
+    /// Since when it is kept waiting for what other instances hold of its subject's limits.
+    pub waits_since: Option<Timestamp>,
 }
 
 impl Planned {
@@ -101,6 +104,8 @@ pub fn slot_status(
 pub struct Group {
     pub subject: Subject,
     pub checks: SmallVec<[Planned; 1]>,
+    /// A block that is asked for with them.
+    pub block: Option<Cost>,
 }
 
 #[derive(Debug, Default)]
@@ -146,7 +151,7 @@ impl Round {
             None => {
                 let subject = subject.clone();
                 self.by_subject.insert(subject.clone(), self.groups.len());
-                self.groups.push(Group { subject, checks: smallvec![planned] });
+                self.groups.push(Group { subject, checks: smallvec![planned], block: None });
             }
         }
     }

@@ -11,8 +11,8 @@ use crate::domain::lease::Lease;
 use crate::domain::state::SubjectState;
 use crate::domain::time::Timestamp;
 
-/// The decision about a check that met `state`, which is charged with it; `None` where what was remembered of an earlier check
-/// can't be read.
+/// The decision about a check that met `state`, which is charged with it; `None` where what Redis says can't be
+/// understood.
 pub fn decision(planned: &Planned, told: Told, state: &mut SubjectState, now: Timestamp) -> Option<Decision> {
     let check = &planned.job.check;
     if let Some(remembered) = told.remembered {
@@ -30,6 +30,10 @@ pub fn decision(planned: &Planned, told: Told, state: &mut SubjectState, now: Ti
             }
         }
         violations.extend(local::slot_violation(planned, slots));
+        if violations.is_empty() {
+            // What is known here does not explain it, and nothing was charged.
+            return None;
+        }
     }
     let limits = if told.verdict == Verdict::Allowed && check.dry_run {
         decide::statuses_as_if(state, &planned.plan, check.cost, now)

@@ -49,7 +49,7 @@ impl Ledger {
                 self.memos.remember(request_id, &decision);
             }
         }
-        let Planned { job, plan, account } = planned;
+        let Planned { job, plan, account, .. } = planned;
         // The place is free before the caller can ask again.
         drop(job.permit);
         // Where the caller has left there is nobody to tell; what was charged stays charged.

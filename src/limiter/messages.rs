@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use super::check::Check;
 use super::inbox::{Inbox, Outcome};
 use super::{LimiterError, Status};
+use crate::counters::redis::Notice;
 use crate::domain::lease::{ChangeLease, LeaseId};
 use crate::domain::limit::SlotId;
 use crate::domain::subject::{Subject, UserId};
@@ -96,6 +97,20 @@ pub struct Reset {
 pub struct Forget {
     pub users: Option<Vec<UserId>>,
     pub reply: oneshot::Sender<()>,
+}
+
+/// Another instance has told something about a subject of this shard.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Heard {
+    pub notice: Notice,
+}
+
+/// Tell other instances something.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Tell {
+    pub notice: Notice,
 }
 
 /// Hand the gathered usage over now.

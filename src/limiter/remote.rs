@@ -3,6 +3,7 @@
 //! A plain struct, like the shard that owns it: [`super::actor`] carries the round trips.
 
 mod recovery;
+mod reserving;
 mod restoring;
 
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use std::time::Duration;
 
 use super::LimiterError;
 use super::batch::{Batch, Group, Planned};
+use super::blocks::Blocks;
 use super::debts::{Debts, Owed, forget_owed};
 use super::denials::Denials;
 use super::handing_out;
@@ -20,11 +22,12 @@ use super::memos::Memo;
 use super::redis_state::RedisState;
 use crate::config::{FallbackMode, LimiterSettings};
 use crate::counters::redis::{
-    Ask, AskIdentity, AskMode, BatchId, BatchOutcome, Generation, RedisError, SubjectBatch, SubjectOutcome,
+    Ask, AskIdentity, AskMode, BatchId, BatchOutcome, Generation, RedisError, SubjectBatch, SubjectOutcome, Verdict,
 };
 use crate::counters::table::CounterTable;
 use crate::domain::concurrency::InUse;
 use crate::domain::cost::Cost;
+use crate::domain::decide;
 use crate::domain::decision::{Source, Violation};
 use crate::domain::lease::{ChangeLease, LeaseAsk};
 use crate::domain::limit::SlotId;
@@ -33,6 +36,7 @@ use crate::domain::state::SubjectState;
 use crate::domain::subject::{Subject, UserId};
 use crate::domain::time::Timestamp;
 use restoring::Restoring;
+use smallvec::SmallVec;
 
 /// Rounds under way at once: one that Redis works on, and one on the wire.
 const ROUNDS_IN_FLIGHT: usize = 2;
@@ -72,6 +76,10 @@ pub struct Remote {
     warm: CounterTable,
     batch: Batch,
     denials: Denials,
+    blocks: Blocks,
+    /// Checks that wait for blocks of other instances to come back, and whose.
+    kept_waiting: Vec<Planned>,
+    wanted: Vec<Subject>,
     debts: Debts,
     lease_debts: LeaseDebts,
     /// What Redis may or may not have been told. It is told again under the same id, which adds nothing twice.
@@ -109,6 +117,9 @@ impl Remote {
             warm: CounterTable::new(capacity),
             batch: Batch::default(),
             denials,
+            blocks: Blocks::new(settings.reserved_blocks),
+            kept_waiting: Vec::new(),
+            wanted: Vec::new(),
             debts: Debts::new(capacity),
             lease_debts: LeaseDebts::new(capacity),
             telling: None,
@@ -136,10 +147,18 @@ impl Remote {
         let denial = (self.enforcing && provable)
             .then(|| self.denials.find(&check.subject, &planned.plan, check.cost, redis_now))
             .flatten();
-        match (denial, self.phase) {
-            (Some(denial), _) => ledger.answer(planned, denial),
-            (None, Phase::Attaching | Phase::Normal | Phase::Settling) => self.batch.add(planned),
-            (None, Phase::Away | Phase::Recovering) => self.decide_alone(planned, ledger, now),
+        if let Some(denial) = denial {
+            return ledger.answer(planned, denial);
+        }
+        if !provable || check.dry_run {
+            // Redis is asked about what nobody holds back.
+            self.blocks.give_back(&check.subject);
+        } else if self.enforcing && self.blocks.ask_for(&check.subject, &planned.plan, check.cost, redis_now) {
+            return self.give_out(planned, redis_now, ledger);
+        }
+        match self.phase {
+            Phase::Attaching | Phase::Normal | Phase::Settling => self.batch.add(planned),
+            Phase::Away | Phase::Recovering => self.decide_alone(planned, ledger, now),
         }
     }
 
@@ -148,11 +167,11 @@ impl Remote {
         if self.phase != Phase::Normal || self.in_flight >= ROUNDS_IN_FLIGHT {
             return None;
         }
-        let groups = self.batch.next_round()?;
-        self.in_flight = self.in_flight.saturating_add(1);
+        let mut groups = self.batch.next_round()?;
         let id = self.next_id;
         self.next_id = id.next();
         let around = self.redis_time(now);
+        let enforcing = self.enforcing;
         let ask = |planned: &Planned| Ask {
             plan: Arc::clone(&planned.plan),
             cost: planned.job.check.cost,
@@ -163,16 +182,22 @@ impl Remote {
                 .request_id
                 .as_ref()
                 .map(|id| AskIdentity { request_id: id.as_str().to_owned(), memo: Memo::of(planned, around) }),
-            mode: match (planned.job.check.dry_run, self.enforcing) {
+            mode: match (planned.job.check.dry_run, enforcing) {
                 (true, _) => AskMode::Peek,
                 (false, true) => AskMode::Charge,
                 (false, false) => AskMode::Force,
             },
         };
-        let subjects = groups
-            .iter()
-            .map(|group| SubjectBatch { subject: group.subject.clone(), asks: group.checks.iter().map(ask).collect() })
-            .collect();
+        let mut subjects = Vec::with_capacity(groups.len());
+        for group in &mut groups {
+            let mut asks: SmallVec<[Ask; 1]> = group.checks.iter().map(ask).collect();
+            if let Some((plan, cost)) = self.block_for(group, around) {
+                group.block = Some(cost);
+                asks.push(Ask { plan, cost, mode: AskMode::Charge, lease: None, identity: None });
+            }
+            subjects.push(SubjectBatch { subject: group.subject.clone(), asks });
+        }
+        self.in_flight = self.in_flight.saturating_add(1);
         Some(Round { id, generation: self.generation, subjects, around, groups, sent_at: now })
     }
 
@@ -196,6 +221,7 @@ impl Remote {
                 if error.may_have_been_applied() {
                     self.missed.push((round.id, round.subjects));
                 }
+                round.groups.iter().for_each(|group| self.blocks.got_none(&group.subject));
                 let checks = round.groups.into_iter().flat_map(|group| group.checks).collect();
                 self.lose(error.to_string(), checks, ledger, now);
             }
@@ -213,7 +239,8 @@ impl Remote {
 
     /// Decides these, and all that wait, here.
     fn decide_waiting(&mut self, checks: Vec<Planned>, ledger: &mut Ledger, now: Timestamp) {
-        let waiting: Vec<Planned> = checks.into_iter().chain(self.batch.drain()).collect();
+        let kept_waiting = std::mem::take(&mut self.kept_waiting);
+        let waiting: Vec<Planned> = kept_waiting.into_iter().chain(checks).chain(self.batch.drain()).collect();
         for planned in waiting {
             self.decide_alone(planned, ledger, now);
         }
@@ -239,6 +266,7 @@ impl Remote {
     /// Forgets what was granted and denied of the slots; gives the warm table, which holds their last state.
     pub fn reset(&mut self, subject: &Subject, slots: Option<&[SlotId]>) -> &mut CounterTable {
         self.denials.forget(subject);
+        self.blocks.forget(subject);
         self.debts.forget(subject, slots);
         if let Some((_, owed)) = &mut self.telling {
             forget_owed(Arc::make_mut(owed), subject, slots);
@@ -252,27 +280,59 @@ impl Remote {
 
     /// Tells each check of a subject what Redis decided.
     fn hand_out(&mut self, group: Group, outcome: SubjectOutcome, now: Timestamp, ledger: &mut Ledger) {
+        let Group { subject, checks, block } = group;
         let SubjectOutcome::Decided { before: mut state, told } = outcome else {
-            group.checks.into_iter().for_each(|planned| ledger.refuse(planned, LimiterError::CountersUnreadable));
+            self.blocks.got_none(&subject);
+            checks.into_iter().for_each(|planned| ledger.refuse(planned, LimiterError::CountersUnreadable));
             return;
         };
-        if let Some(known) = self.warm.own(&group.subject) {
+        let held_elsewhere = self.blocks.held_elsewhere(&subject, &state, now);
+        // What this instance holds is charged, but not used.
+        if let Some(block) = self.blocks.of(&subject) {
+            block.take_from(&mut state, now);
+        }
+        if let Some(known) = self.warm.own(&subject) {
             handing_out::keep_leases(&mut state, known, now);
         }
-        for (planned, told) in group.checks.into_iter().zip(told) {
-            let Some(decision) = handing_out::decision(&planned, told, &mut state, now) else {
+        let (mut told, mut plan) = (told.into_iter(), None);
+        for (planned, told) in checks.into_iter().zip(told.by_ref()) {
+            plan = Some(Arc::clone(&planned.plan));
+            let is_denied = told.verdict == Verdict::Denied;
+            if is_denied && self.blocks.give_out(&subject, &planned.plan, planned.job.check.cost, now) {
+                decide::charge(&mut state, &planned.plan, planned.job.check.cost, now);
+                let limits = decide::statuses(&state, &planned.plan, now);
+                let decision = planned.decision(limits, Vec::new(), None, Source::Cache, now);
+                ledger.answer(planned, decision);
+                continue;
+            }
+            let goes_back = is_denied && self.blocks.give_back_from(&subject, &mut state, now);
+            let is_certain = !goes_back && (held_elsewhere == 0 || !(is_denied || planned.job.check.dry_run));
+            let Some(planned) = (if is_certain { Some(planned) } else { self.keep_waiting(planned, now) }) else {
+                continue;
+            };
+            let decision = handing_out::decision(&planned, told, &mut state, now);
+            let Some(decision) = decision else {
                 ledger.refuse(planned, LimiterError::CountersUnreadable);
                 continue;
             };
             let by_slots = |violation: &Violation| planned.plan.limit(&violation.limit).is_none();
-            if !decision.is_allowed() && !decision.violations.iter().any(by_slots) {
+            if !decision.is_allowed() && is_certain && !decision.violations.iter().any(by_slots) {
                 self.denials.prove(&decision, &planned.plan);
             }
             ledger.answer(planned, decision);
         }
+        if let Some(cost) = block {
+            match (told.next(), plan) {
+                (Some(told), Some(plan)) if told.verdict == Verdict::Charged => {
+                    self.blocks.took(&subject, &plan, cost, &state, now);
+                    ledger.metrics.reserved_units.inc_by(cost.units());
+                }
+                _ => self.blocks.got_none(&subject),
+            }
+        }
         // What another round that was lost has left owing is not in Redis' state.
-        self.debts.add_to(&mut state, &group.subject, now);
-        self.warm.put(&group.subject, state, now);
+        self.debts.add_to(&mut state, &subject, now);
+        self.warm.put(&subject, state, now);
     }
 
     /// The fallback: by the last state seen, within this instance's share, remembered as owed.
@@ -282,6 +342,8 @@ impl Remote {
             return ledger.refuse(planned, LimiterError::CountersUnavailable);
         }
         let check = &planned.job.check;
+        // What is known to be used does not hold what is left of it.
+        self.blocks.give_back(&check.subject);
         let enforcing = self.fallback == FallbackMode::Memory && self.enforcing;
         let (debts, share, has_room) = (&self.debts, self.share, self.lease_debts.has_room());
         let judge = |state: &SubjectState, slots: Option<(LeaseAsk, InUse)>| {

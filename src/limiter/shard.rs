@@ -192,7 +192,7 @@ impl Shard {
             check.claimed_tier.as_ref(),
             now,
         );
-        let planned = Planned { job, plan, account };
+        let planned = Planned { job, plan, account, waits_since: None };
         let check = &planned.job.check;
         let known = check.request_id.as_ref().and_then(|id| self.ledger.memos.find(&check.subject, id, now));
         match (known, &mut self.counters) {

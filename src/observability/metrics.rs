@@ -42,6 +42,9 @@ pub struct Metrics {
     pub fallback_active: IntGauge,
     /// Units that were granted while Redis was away and then added to it.
     pub reconciled_units: IntCounter,
+    /// Units of blocks that were taken beforehand, and those of them that went back.
+    pub reserved_units: IntCounter,
+    pub returned_units: IntCounter,
     /// Policy files that could not be taken over, over the life of the process.
     pub policy_file_failures: IntGauge,
     /// Usage rows that wait for the database.
@@ -95,6 +98,8 @@ impl Metrics {
             fallback_active: made.gauge("quotad_fallback_active", "1 while a shard decides without Redis")?,
             reconciled_units: made
                 .counter("quotad_reconciled_units_total", "Units granted without Redis, then added to it")?,
+            reserved_units: made.counter("quotad_reserved_units_total", "Units of blocks taken beforehand")?,
+            returned_units: made.counter("quotad_returned_units_total", "Units of blocks that were given back")?,
             policy_file_failures: made
                 .gauge("quotad_policy_file_failures", "Policy files that could not be taken over since the start")?,
             usage_pending_rows: made.gauge("quotad_usage_pending_rows", "Usage rows that wait for the database")?,

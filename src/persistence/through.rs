@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::{Books, BooksError};
+use crate::db::DbError;
 use crate::domain::account::{Account, QuotaOverride, UserEntry};
 use crate::domain::credential::{ApiKeyRecord, KeyId};
 use crate::domain::endpoint::EndpointCost;
@@ -48,11 +49,11 @@ impl Books {
         quota_override: &QuotaOverride,
         author: &Author,
     ) -> Result<(), BooksError> {
-        Ok(self.shared.database.put_override(user, quota_override, author, self.now()).await?)
+        self.written(self.shared.database.put_override(user, quota_override, author, self.now()).await)
     }
 
     pub async fn delete_override(&self, user: &UserId, author: &Author) -> Result<bool, BooksError> {
-        Ok(self.shared.database.delete_override(user, author, self.now()).await?)
+        self.written(self.shared.database.delete_override(user, author, self.now()).await)
     }
 
     pub async fn put_user(
@@ -62,7 +63,7 @@ impl Books {
         must_be_set: bool,
         author: &Author,
     ) -> Result<bool, BooksError> {
-        Ok(self.shared.database.put_user(user, entry, must_be_set, author, self.now()).await?)
+        self.written(self.shared.database.put_user(user, entry, must_be_set, author, self.now()).await)
     }
 
     pub async fn load_policy(&self) -> Result<Layer, BooksError> {
@@ -70,7 +71,7 @@ impl Books {
     }
 
     pub async fn put_tier(&self, tier: &Tier, author: &Author) -> Result<bool, BooksError> {
-        Ok(self.shared.database.put_tier(tier, author, self.now()).await?)
+        self.written(self.shared.database.put_tier(tier, author, self.now()).await)
     }
 
     pub async fn delete_tier(
@@ -79,15 +80,15 @@ impl Books {
         is_elsewhere: bool,
         author: &Author,
     ) -> Result<TierRemoval, BooksError> {
-        Ok(self.shared.database.delete_tier(name, is_elsewhere, author, self.now()).await?)
+        self.written(self.shared.database.delete_tier(name, is_elsewhere, author, self.now()).await)
     }
 
     pub async fn put_endpoint_costs(&self, costs: &[EndpointCost], author: &Author) -> Result<(), BooksError> {
-        Ok(self.shared.database.put_endpoint_costs(costs, author, self.now()).await?)
+        self.written(self.shared.database.put_endpoint_costs(costs, author, self.now()).await)
     }
 
     pub async fn insert_key(&self, key: &ApiKeyRecord, author: &Author) -> Result<(), BooksError> {
-        Ok(self.shared.database.insert_key(key, author, self.now()).await?)
+        self.written(self.shared.database.insert_key(key, author, self.now()).await)
     }
 
     pub async fn list_keys(&self) -> Result<Vec<ApiKeyRecord>, BooksError> {
@@ -95,7 +96,7 @@ impl Books {
     }
 
     pub async fn revoke_key(&self, id: &KeyId, author: &Author) -> Result<bool, BooksError> {
-        Ok(self.shared.database.revoke_key(id, author, self.now()).await?)
+        self.written(self.shared.database.revoke_key(id, author, self.now()).await)
     }
 
     /// `None` is all limits.
@@ -115,6 +116,14 @@ impl Books {
 
     pub async fn ping(&self) -> Result<(), BooksError> {
         Ok(self.shared.database.ping().await?)
+    }
+
+    /// Whoever follows changes is told of one.
+    fn written<T>(&self, result: Result<T, DbError>) -> Result<T, BooksError> {
+        if result.is_ok() {
+            self.shared.changed.notify_one();
+        }
+        Ok(result?)
     }
 
     fn now(&self) -> Timestamp {

@@ -16,7 +16,7 @@ const BACK_WITHIN: Duration = Duration::from_secs(3);
 
 /// With SQLite of its own. A killed Redis is noticed at once; only a frozen one, or load, is left to the deadline.
 fn service(redis: &RedisServer) -> Start {
-    Start::new().redis(redis).set("FREE_TIER_LIMIT_DAY", "1000000")
+    Start::new().redis(redis).set("FREE_TIER_LIMIT_DAY", "1000000").set("RESERVED_BLOCKS", "false")
 }
 
 async fn source(quotad: &Quotad) -> String {

@@ -29,6 +29,7 @@ async fn line() -> Line {
         .set("REDIS_URL", &format!("redis://127.0.0.1:{}/0", proxy.port()))
         .set("REDIS_DEADLINE_MS", "100")
         .set("SHARDS", "1")
+        .set("RESERVED_BLOCKS", "false")
         .set("FREE_TIER_LIMIT_HOUR", "100000")
         .set("FREE_TIER_LIMIT_DAY", "1000000");
     let line = Line { quotad: start.start().await, redis, proxy };

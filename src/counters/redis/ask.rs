@@ -133,3 +133,10 @@ pub struct LeaseAnswer {
     /// False where the lease is not held.
     pub made: Vec<bool>,
 }
+
+/// What was charged to a subject beforehand and not used: of which window, by its slot and its end, how many units.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GivenBack {
+    pub subject: Subject,
+    pub windows: SmallVec<[(SlotId, Timestamp, u64); 3]>,
+}

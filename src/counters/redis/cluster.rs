@@ -70,14 +70,14 @@ impl Cluster {
     fn line(&self, node: &HostPort, turn: usize) -> Result<Line, LinkError> {
         let mut map = self.map();
         let masters = map.owners.masters().max(1);
-        let most = self.settings.max_connections;
+        let most = self.settings.connections_to_ask();
         let open: usize = map.lines.values().map(Vec::len).sum();
         let lines = map.lines.entry(node.clone()).or_default();
         let room = lines.len() < most.div_euclid(masters).max(1) && open < most;
         if room && lines.len() <= turn {
             lines.push(Line::new(&self.settings, Finder::At(node.clone())));
         }
-        let too_few = || LinkError::Connect(format!("REDIS_MAX_CONNECTIONS={most} leaves none for {node}"));
+        let too_few = || LinkError::Connect(format!("REDIS_MAX_CONNECTIONS leaves none for {node}"));
         lines.get(turn.checked_rem(lines.len()).unwrap_or(0)).cloned().ok_or_else(too_few)
     }
 

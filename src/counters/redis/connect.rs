@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
+use redis::aio::{MultiplexedConnection, PubSub};
 use redis::{
     AsyncConnectionConfig, Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo, IntoConnectionInfo,
     RedisConnectionInfo, TlsCertificates,
@@ -13,6 +13,17 @@ use crate::config::{HostPort, RedisSettings};
 
 /// To a node that keeps counters.
 pub async fn to_node(settings: &RedisSettings, at: &HostPort) -> Result<MultiplexedConnection, String> {
+    connect(settings, at, login(settings), settings.socket_timeout).await
+}
+
+/// To a node, in order to listen to its channels.
+pub async fn to_listen(settings: &RedisSettings, at: &HostPort) -> Result<PubSub, String> {
+    let client = client(settings, at, login(settings)).map_err(|error| format!("{at}: {error}"))?;
+    let connecting = tokio::time::timeout(settings.connect_timeout, client.get_async_pubsub()).await;
+    connecting.map_err(|_| format!("{at} does not answer"))?.map_err(|error| format!("{at}: {error}"))
+}
+
+fn login(settings: &RedisSettings) -> RedisConnectionInfo {
     let mut login = RedisConnectionInfo::default().set_db(settings.database);
     if let Some(username) = &settings.username {
         login = login.set_username(username);
@@ -20,7 +31,7 @@ pub async fn to_node(settings: &RedisSettings, at: &HostPort) -> Result<Multiple
     if let Some(password) = &settings.password {
         login = login.set_password(password.expose());
     }
-    connect(settings, at, login, settings.socket_timeout).await
+    login
 }
 
 /// To a sentinel, which has a password of its own or none.

@@ -5,7 +5,7 @@ use rmp::encode;
 use smallvec::SmallVec;
 
 use super::keys::{BatchId, Keys};
-use super::{Ask, AskMode, Generation, Granted, LeaseChange, SubjectBatch};
+use super::{Ask, AskMode, Generation, GivenBack, Granted, LeaseChange, SubjectBatch};
 use crate::domain::decide;
 use crate::domain::lease::{ChangeLease, LeaseWish};
 use crate::domain::limit::SlotId;
@@ -262,6 +262,24 @@ fn push_counted(numbers: &mut Numbers, state: &SubjectState, limit: &PlannedLimi
             Rule::SlidingLog(_) => numbers.0.extend([1, slot.c, slot.a]),
         }
     }
+}
+
+/// A call of `give_back.lua`.
+pub fn given_back(keys: &Keys, id: BatchId, returns: &[GivenBack]) -> Call {
+    let mut call = Call::default();
+    call.keys.push(keys.added(id));
+    let mut numbers = Numbers::default();
+    for GivenBack { subject, windows } in returns {
+        call.keys.push(keys.counters(subject));
+        numbers.push_len(windows.len());
+        for (slot, ends, units) in windows {
+            numbers.push(slot.raw());
+            numbers.push_instant(*ends);
+            numbers.push(*units);
+        }
+    }
+    call.arguments.push(numbers.into_bytes());
+    call
 }
 
 /// A call of `reset.lua`.

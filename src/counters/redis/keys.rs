@@ -59,6 +59,10 @@ impl Keys {
         Self { prefix: prefix.to_owned(), home }
     }
 
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
     /// `<prefix>:{<partition>}:c:<subject>`
     pub fn counters(&self, subject: &Subject) -> Vec<u8> {
         let mut key = self.partitioned(subject);

@@ -15,6 +15,7 @@ macro_rules! script {
 pub static DECIDE: LazyLock<Script> = script!("slots", "algorithms", "shapes", "leases", "decide");
 pub static MISSED: LazyLock<Script> = script!("slots", "missed");
 pub static ADD: LazyLock<Script> = script!("slots", "algorithms", "add");
+pub static GIVE_BACK: LazyLock<Script> = script!("slots", "give_back");
 pub static GENERATION: LazyLock<Script> = script!("slots", "generation");
 pub static RESET: LazyLock<Script> = script!("slots", "reset");
 pub static LEASE: LazyLock<Script> = script!("slots", "leases", "lease");

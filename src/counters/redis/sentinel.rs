@@ -60,8 +60,8 @@ impl Sentinels {
         }
     }
 
-    /// Asks one sentinel after another.
-    async fn find(&self) -> Result<HostPort, String> {
+    /// Where the master is: asks one sentinel after another.
+    pub async fn find(&self) -> Result<HostPort, String> {
         let mut reason = String::new();
         for sentinel in &self.sentinels {
             let answer = tokio::time::timeout(PATIENCE, self.ask(sentinel)).await;

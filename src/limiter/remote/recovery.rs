@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{Missed, Phase, Remote, holds};
 use crate::counters::redis::{BatchId, Granted, LeaseAnswer, LeaseChange, RedisError, Verdict};
+use crate::domain::block;
 use crate::domain::decide;
 use crate::domain::lease::{ChangeLease, LeaseId};
 use crate::domain::time::Timestamp;
@@ -44,6 +45,10 @@ impl Remote {
             let asks = subjects.iter().flat_map(|batch| batch.asks.iter().map(|ask| (&batch.subject, ask)));
             for ((subject, ask), verdict) in asks.zip(verdicts.iter().flatten()) {
                 if *verdict != Verdict::Charged {
+                    continue;
+                }
+                if block::is_reserving(&ask.plan) {
+                    self.blocks.give_back_unseen(subject, &ask.plan, ask.cost, now);
                     continue;
                 }
                 self.debts.forgive(subject, &ask.plan, ask.cost, now);

@@ -31,8 +31,22 @@ fn tier(name: &str, limits: Vec<Limit>, slots: u64) -> Tier {
 /// The windows do not turn, unless the hour does: subjects are used up one after another.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_instances_on_one_redis_keep_the_hour_and_the_day() {
+    let reserved = hours_and_days([("free", 150, 1000), ("pro", 1000, 200), ("enterprise", 250, 250)], 12, 60).await;
+    assert_eq!(reserved, 0.0, "so little is not reserved");
+}
+
+/// The same of subjects so busy that both instances reserve blocks of what they have.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_instances_on_one_redis_keep_the_hour_and_the_day_of_busy_subjects() {
+    let limits = [("free", 10_000, 15_000), ("pro", 15_000, 10_000), ("enterprise", 10_000, 10_000)];
+    let reserved = hours_and_days(limits, 3, 2200).await;
+    assert!(reserved > 0.0, "blocks are put to the test");
+}
+
+/// How many units were reserved.
+async fn hours_and_days(limits: [(&str, u64, u64); 3], subjects: usize, turnover: usize) -> f64 {
     let redis = RedisServer::start();
-    let tiers = [("free", 150, 1000), ("pro", 1000, 200), ("enterprise", 250, 250)].map(|(name, hour, day)| {
+    let tiers = limits.map(|(name, hour, day)| {
         let hour = limit("hour", Algorithm::FixedWindow(Window::Hour), hour);
         tier(name, vec![hour, limit("day", Algorithm::FixedWindow(Window::Day), day)], 5)
     });
@@ -47,11 +61,12 @@ async fn two_instances_on_one_redis_keep_the_hour_and_the_day() {
         tiers: tiers.to_vec(),
         clients: CLIENTS,
         operations: operations(),
-        subjects: 12,
-        turnover: Some(60),
+        subjects,
+        turnover: Some(turnover),
         leases: 0,
     };
     keeps_every_promise(recording).await;
+    one.metric("quotad_reserved_units_total").await + other.metric("quotad_reserved_units_total").await
 }
 
 /// Each algorithm alone and all together, in windows that turn while it runs, and leases.

@@ -226,6 +226,13 @@ impl Quotad {
         self.ask_as(method, path, body, &[("authorization", &format!("Bearer {}", token(claims)))]).await
     }
 
+    /// What `/metrics` says of one name.
+    pub async fn metric(&self, name: &str) -> f64 {
+        let metrics = self.get("/metrics").await.text;
+        let value = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.unwrap_or_else(|| panic!("no {name}")).parse().expect("a number")
+    }
+
     pub async fn check(&self, body: Value) -> Answer {
         self.post("/api/v2/check", body).await
     }
