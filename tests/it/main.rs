@@ -33,4 +33,5 @@ mod redis_away;
 mod redis_line;
 mod restart;
 mod scenarios;
+mod servers;
 mod settings;

@@ -2,13 +2,19 @@
 #![allow(dead_code)]
 
 pub mod answer;
+pub mod certificates;
 pub mod postgres_server;
 pub mod quotad;
+pub mod redis_cluster;
 pub mod redis_server;
+pub mod sentinel;
 pub mod tcp_proxy;
 pub mod timed_link;
 
+use std::collections::HashSet;
+use std::net::{Ipv4Addr, TcpListener};
 use std::panic::{AssertUnwindSafe, resume_unwind};
+use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
@@ -63,4 +69,16 @@ pub async fn until<T>(within: Duration, what: &str, mut ask: impl AsyncFnMut() -
 pub fn settings_of(redis: &redis_server::RedisServer) -> ::quotad::config::RedisSettings {
     let vars = [("QUOTAD_REDIS_URL".to_owned(), redis.url())];
     ::quotad::config::Settings::from_vars(vars).expect("settings").redis.expect("a Redis")
+}
+
+/// A port that is free now and was given to no other test of this process.
+pub fn free_port() -> u16 {
+    static GIVEN: LazyLock<Mutex<HashSet<u16>>> = LazyLock::new(Mutex::default);
+    loop {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+        let port = listener.local_addr().expect("its address").port();
+        if GIVEN.lock().unwrap_or_else(PoisonError::into_inner).insert(port) {
+            return port;
+        }
+    }
 }

@@ -1,10 +1,8 @@
 //! The service as a process: its own folder, a free port, and nothing of this machine's environment.
 
-use std::collections::{BTreeMap, HashSet};
-use std::net::{Ipv4Addr, TcpListener};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::{LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
 use reqwest::{Client, Method};
@@ -12,8 +10,9 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::answer::{Answer, token};
-use super::postgres_server;
+use super::certificates::text;
 use super::redis_server::RedisServer;
+use super::{free_port, postgres_server};
 
 const START_WITHIN: Duration = Duration::from_secs(20);
 const STOP_WITHIN: Duration = Duration::from_secs(10);
@@ -94,7 +93,16 @@ impl Start {
 
     /// With a deadline that a busy machine keeps; tests of the deadline set their own.
     pub fn redis(self, server: &RedisServer) -> Self {
-        self.set("REDIS_URL", &server.url()).set("REDIS_DEADLINE_MS", "3000")
+        let start = self.redis_at(&server.url());
+        let Some(certificates) = server.tls() else { return start };
+        let (certificate, key) = certificates.client();
+        let files = [("CA", certificates.ca()), ("CERT", certificate), ("KEY", key)];
+        files.iter().fold(start, |start, (name, path)| start.set(&format!("REDIS_{name}_FILE"), &text(path)))
+    }
+
+    /// The same, of sentinels or a cluster.
+    pub fn redis_at(self, url: &str) -> Self {
+        self.set("REDIS_URL", url).set("REDIS_DEADLINE_MS", "3000")
     }
 
     pub fn postgres(self, url: &str) -> Self {
@@ -286,18 +294,6 @@ impl Drop for Quotad {
         let _ = self.child.wait();
         if std::thread::panicking() {
             println!("--- quotad at {} printed:\n{}---", self.address, self.log());
-        }
-    }
-}
-
-/// A port that is free now and was given to no other test of this process.
-fn free_port() -> u16 {
-    static GIVEN: LazyLock<Mutex<HashSet<u16>>> = LazyLock::new(Mutex::default);
-    loop {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-        let port = listener.local_addr().expect("its address").port();
-        if GIVEN.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(port) {
-            return port;
         }
     }
 }
