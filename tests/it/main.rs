@@ -31,6 +31,7 @@ mod planted_keys;
 mod policy;
 mod redis_away;
 mod redis_line;
+mod redis_tls;
 mod restart;
 mod scenarios;
 mod servers;
