@@ -91,9 +91,11 @@ pub struct ShardHealth {
 /// How Redis is, as the shards see it.
 #[derive(Debug, Clone)]
 pub struct RedisHealth {
-    pub up: bool,
+    /// Nodes that can't be asked.
+    pub nodes_away: usize,
     pub ping_micros: Option<u64>,
-    pub last_error: Option<String>,
+    /// Why not.
+    pub error: Option<String>,
 }
 
 /// How the limiter is.
@@ -253,11 +255,9 @@ impl Limiter {
             alive: link.address.load().connected(),
             queued: link.queued.load(Ordering::Relaxed),
         };
-        LimiterHealth {
-            shards: self.shards.iter().map(shard).collect(),
-            redis: self.redis.as_ref().map(RedisState::health),
-            fallback_active: self.redis.as_ref().is_some_and(RedisState::fallback_active),
-        }
+        let redis = self.redis.as_ref().map(RedisState::health);
+        let fallback_active = redis.as_ref().is_some_and(|redis| redis.nodes_away > 0);
+        LimiterHealth { shards: self.shards.iter().map(shard).collect(), redis, fallback_active }
     }
 
     /// Sends one check to its shard, and waits for how the limits stand then.

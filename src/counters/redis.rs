@@ -61,6 +61,23 @@ impl RedisError {
     }
 }
 
+impl RedisError {
+    /// What it is, for everybody: it names no place and no script.
+    pub fn brief(&self) -> String {
+        let code = |text: &str| text.split_whitespace().next().unwrap_or_default().to_owned();
+        match self {
+            RedisError::Link(LinkError::Connect(_)) => "no connection".to_owned(),
+            RedisError::Link(LinkError::Broken(_)) => "the connection broke".to_owned(),
+            RedisError::Link(LinkError::UnknownScript) => "the script is not known".to_owned(),
+            RedisError::Link(LinkError::Refused(text)) => format!("Redis refuses: {}", code(text)),
+            RedisError::Link(LinkError::Failed(text)) => format!("Redis failed: {}", code(text)),
+            RedisError::Late(_) => "no answer in time".to_owned(),
+            RedisError::Malformed(_) => "an answer that can't be understood".to_owned(),
+            RedisError::OtherGeneration(_) => "the counters were lost".to_owned(),
+        }
+    }
+}
+
 /// The counters of one Redis node, or of one partition of a cluster, over one link.
 #[derive(Debug)]
 pub struct RedisCounters {

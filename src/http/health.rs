@@ -36,7 +36,12 @@ pub async fn whole(state: Data<State>) -> HttpResponse {
         && limiter.shards.iter().all(|shard| shard.alive);
     let part = |up: bool| if up { "ok" } else { "degraded" };
     let redis = limiter.redis.map(|redis| {
-        json!({ "status": part(redis.up), "ping_micros": redis.ping_micros, "error": redis.last_error.map(|_| "Redis does not answer") })
+        json!({
+            "status": part(redis.nodes_away == 0),
+            "ping_micros": redis.ping_micros,
+            "error": redis.error,
+            "nodes_away": redis.nodes_away,
+        })
     });
     HttpResponse::Ok().json(json!({
         "status": part(well),

@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 
 use super::LimiterError;
 use super::messages::{ChangeHeld, Checks, Forget, HandOver, Reset};
+use super::redis_state::Failure;
 use super::remote::Round;
 use super::restoration::Restoration;
 use super::shard::Shard;
@@ -137,12 +138,13 @@ impl ShardActor {
             let watch = Stopwatch::start();
             let asked = redis.decide(round.id, round.generation, &round.subjects, round.around);
             let outcome = in_time(deadline, asked).await;
-            (round, outcome, watch.elapsed())
-        };
-        ctx.spawn(wrap_future(trip).map(move |(round, outcome, elapsed), actor: &mut Self, ctx| {
-            let now = actor.clock.now();
-            let failure = outcome.as_ref().err().map(ToString::to_string);
             let lost_counters = matches!(outcome, Err(RedisError::OtherGeneration(_)));
+            let outcome = outcome.map_err(|error| Failure::new(&redis, &error));
+            (round, outcome, lost_counters, watch.elapsed())
+        };
+        ctx.spawn(wrap_future(trip).map(move |(round, outcome, lost_counters, elapsed), actor: &mut Self, ctx| {
+            let now = actor.clock.now();
+            let failure = outcome.as_ref().err().cloned();
             if let Some((remote, ledger)) = actor.shard.lane(lane) {
                 match &outcome {
                     Ok(_) => {
@@ -226,7 +228,7 @@ impl Handler<ChangeHeld> for ShardActor {
         let changes = vec![(id, change)];
         let ask = async move {
             let answer = in_time(deadline, redis.change_leases(&changes)).await;
-            (changes, answer)
+            (changes, answer.map_err(|error| Failure::new(&redis, &error)))
         };
         ctx.spawn(wrap_future(ask).map(move |(changes, answer), actor: &mut Self, ctx| {
             let now = actor.clock.now();
@@ -234,9 +236,9 @@ impl Handler<ChangeHeld> for ShardActor {
             let outcome = match answer {
                 Ok(answer) => Ok(actor.shard.lease_changed(&id, change, &answer)),
                 // What may have been done is done again here, and Redis told of it.
-                Err(error) => {
+                Err(failure) => {
                     if let Some((remote, ledger)) = actor.shard.lane(lane) {
-                        remote.lose(error.to_string(), Vec::new(), ledger, now);
+                        remote.lose(&failure, Vec::new(), ledger, now);
                     }
                     actor.shard.change_lease(&id, change, now)
                 }

@@ -1,24 +1,49 @@
-//! How Redis is, as all shards of this process see it together. One log line at each change, not one a check.
+//! How Redis is, as all lanes of this process see it together. One log line at each change of a node, not one a check.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::RedisHealth;
+use crate::counters::redis::{RedisCounters, RedisError};
 use crate::observability::metrics::Metrics;
 
 /// No ping has been answered yet.
 const NO_PING: u64 = u64::MAX;
+
+/// Why a lane goes on without Redis.
+#[derive(Debug, Clone)]
+pub struct Failure {
+    /// Which node it asked.
+    pub node: String,
+    /// For everybody: it names no place.
+    pub brief: String,
+    /// For the log.
+    pub text: String,
+    pub may_have_been_applied: bool,
+}
+
+impl Failure {
+    pub fn new(redis: &RedisCounters, error: &RedisError) -> Self {
+        let may_have_been_applied = error.may_have_been_applied();
+        Self { node: redis.node(), brief: error.brief(), text: error.to_string(), may_have_been_applied }
+    }
+
+    /// Nothing went wrong, but this has to be done first.
+    pub fn at(node: String, reason: &str) -> Self {
+        Self { node, brief: reason.to_owned(), text: reason.to_owned(), may_have_been_applied: false }
+    }
+}
 
 #[derive(Debug, Clone)]
 pub struct RedisState(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    /// Lanes of shards that decide without Redis.
-    lanes_away: AtomicUsize,
+    /// Nodes that lanes can't ask: how many lanes, and why.
+    away: Mutex<BTreeMap<String, (usize, String)>>,
     ping_micros: AtomicU64,
-    last_error: Mutex<Option<String>>,
     metrics: Arc<Metrics>,
 }
 
@@ -26,31 +51,39 @@ impl RedisState {
     /// Redis counts as up until a lane finds otherwise.
     pub fn new(metrics: Arc<Metrics>) -> Self {
         metrics.redis_up.set(1);
-        Self(Arc::new(Inner {
-            lanes_away: AtomicUsize::new(0),
-            ping_micros: AtomicU64::new(NO_PING),
-            last_error: Mutex::new(None),
-            metrics,
-        }))
+        Self(Arc::new(Inner { away: Mutex::default(), ping_micros: AtomicU64::new(NO_PING), metrics }))
     }
 
-    /// A lane goes on without Redis.
-    pub fn lane_lost(&self, error: String) {
-        if self.0.lanes_away.fetch_add(1, Ordering::Relaxed) == 0 {
-            tracing::warn!(error, "Redis can't be asked: checks are decided by the fallback");
-            self.0.metrics.redis_up.set(0);
-            self.0.metrics.fallback_active.set(1);
+    /// A lane goes on without its node.
+    pub fn lane_lost(&self, failure: &Failure) {
+        let Failure { node, brief, text, .. } = failure;
+        let mut away = self.away();
+        let (lanes, reason) = away.entry(node.clone()).or_default();
+        if *lanes == 0 {
+            tracing::warn!(node, error = text, "Redis can't be asked: checks are decided by the fallback");
         }
-        *self.0.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+        *lanes = lanes.saturating_add(1);
+        reason.clone_from(brief);
+        self.show(&away);
     }
 
-    /// A lane is back on Redis.
-    pub fn lane_recovered(&self) {
-        if self.0.lanes_away.fetch_sub(1, Ordering::Relaxed) == 1 {
-            tracing::info!("Redis is back: checks are decided by it");
-            self.0.metrics.redis_up.set(1);
-            self.0.metrics.fallback_active.set(0);
+    /// Why a lane is away still: it may be for another reason than at first.
+    pub fn still_lost(&self, node: &str, failure: &Failure) {
+        if let Some((_, reason)) = self.away().get_mut(node) {
+            reason.clone_from(&failure.brief);
         }
+    }
+
+    /// A lane asks Redis again that had gone on without this node.
+    pub fn lane_recovered(&self, node: &str) {
+        let mut away = self.away();
+        let Some((lanes, _)) = away.get_mut(node) else { return };
+        *lanes = lanes.saturating_sub(1);
+        if *lanes == 0 {
+            away.remove(node);
+            tracing::info!(node, "Redis is back: checks are decided by it");
+        }
+        self.show(&away);
     }
 
     pub fn answered(&self, round_trip: Duration) {
@@ -58,18 +91,24 @@ impl RedisState {
         self.0.ping_micros.store(micros, Ordering::Relaxed);
     }
 
-    pub fn fallback_active(&self) -> bool {
-        self.0.lanes_away.load(Ordering::Relaxed) > 0
+    pub fn health(&self) -> RedisHealth {
+        let away = self.away();
+        let ping = self.0.ping_micros.load(Ordering::Relaxed);
+        RedisHealth {
+            nodes_away: away.len(),
+            ping_micros: (away.is_empty() && ping != NO_PING).then_some(ping),
+            error: away.values().next().map(|(_, reason)| reason.clone()),
+        }
     }
 
-    pub fn health(&self) -> RedisHealth {
-        let up = !self.fallback_active();
-        let ping = self.0.ping_micros.load(Ordering::Relaxed);
-        let last_error = self.0.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        RedisHealth {
-            up,
-            ping_micros: (up && ping != NO_PING).then_some(ping),
-            last_error: if up { None } else { last_error },
-        }
+    fn show(&self, away: &BTreeMap<String, (usize, String)>) {
+        let any = i64::from(!away.is_empty());
+        self.0.metrics.redis_up.set(1_i64.saturating_sub(any));
+        self.0.metrics.fallback_active.set(any);
+        self.0.metrics.redis_nodes_away.set(i64::try_from(away.len()).unwrap_or(i64::MAX));
+    }
+
+    fn away(&self) -> MutexGuard<'_, BTreeMap<String, (usize, String)>> {
+        self.0.away.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! A plain struct, like the shard that owns it: [`super::actor`] carries the round trips.
 
+mod alone;
 mod recovery;
 mod reserving;
 mod restoring;
@@ -17,21 +18,17 @@ use super::denials::Denials;
 use super::handing_out;
 use super::lease_debts::LeaseDebts;
 use super::ledger::Ledger;
-use super::local;
 use super::memos::Memo;
-use super::redis_state::RedisState;
+use super::redis_state::{Failure, RedisState};
 use crate::config::{FallbackMode, LimiterSettings};
 use crate::counters::redis::{
-    Ask, AskIdentity, AskMode, BatchId, BatchOutcome, Generation, RedisError, SubjectBatch, SubjectOutcome, Verdict,
+    Ask, AskIdentity, AskMode, BatchId, BatchOutcome, Generation, SubjectBatch, SubjectOutcome, Verdict,
 };
 use crate::counters::table::CounterTable;
-use crate::domain::concurrency::InUse;
 use crate::domain::cost::Cost;
 use crate::domain::decide;
 use crate::domain::decision::{Source, Violation};
-use crate::domain::lease::{ChangeLease, LeaseAsk};
 use crate::domain::limit::SlotId;
-use crate::domain::plan::part_of;
 use crate::domain::state::SubjectState;
 use crate::domain::subject::{Subject, UserId};
 use crate::domain::time::Timestamp;
@@ -85,6 +82,8 @@ pub struct Remote {
     /// What Redis may or may not have been told. It is told again under the same id, which adds nothing twice.
     telling: Option<(BatchId, Arc<Owed>)>,
     phase: Phase,
+    /// The node that this lane goes on without.
+    lost_at: Option<String>,
     /// Which counters the rounds are meant for; `None` until that is known.
     generation: Option<Generation>,
     /// Which server knows what is known here (`Link::server`).
@@ -124,6 +123,7 @@ impl Remote {
             lease_debts: LeaseDebts::new(capacity),
             telling: None,
             phase: Phase::Attaching,
+            lost_at: None,
             generation: None,
             server: 0,
             restoring: None,
@@ -205,7 +205,7 @@ impl Remote {
     pub fn landed(
         &mut self,
         round: Round,
-        outcome: Result<BatchOutcome, RedisError>,
+        outcome: Result<BatchOutcome, Failure>,
         ledger: &mut Ledger,
         now: Timestamp,
     ) {
@@ -217,24 +217,33 @@ impl Remote {
                     self.hand_out(group, subject, outcome.now, ledger);
                 }
             }
-            Err(error) => {
-                if error.may_have_been_applied() {
+            Err(failure) => {
+                if failure.may_have_been_applied {
                     self.missed.push((round.id, round.subjects));
                 }
                 round.groups.iter().for_each(|group| self.blocks.got_none(&group.subject));
                 let checks = round.groups.into_iter().flat_map(|group| group.checks).collect();
-                self.lose(error.to_string(), checks, ledger, now);
+                self.lose(&failure, checks, ledger, now);
             }
         }
     }
 
     /// Redis does not answer: these checks, and all that wait, are decided here.
-    pub fn lose(&mut self, error: String, checks: Vec<Planned>, ledger: &mut Ledger, now: Timestamp) {
-        if matches!(self.phase, Phase::Attaching | Phase::Normal) {
-            self.state.lane_lost(error);
-        }
+    pub fn lose(&mut self, failure: &Failure, checks: Vec<Planned>, ledger: &mut Ledger, now: Timestamp) {
+        self.leave(failure);
         self.phase = Phase::Away;
         self.decide_waiting(checks, ledger, now);
+    }
+
+    /// Tells that this lane goes on without Redis.
+    fn leave(&mut self, failure: &Failure) {
+        match &self.lost_at {
+            Some(node) => self.state.still_lost(node, failure),
+            None => {
+                self.state.lane_lost(failure);
+                self.lost_at = Some(failure.node.clone());
+            }
+        }
     }
 
     /// Decides these, and all that wait, here.
@@ -334,50 +343,6 @@ impl Remote {
         self.debts.add_to(&mut state, &subject, now);
         self.warm.put(&subject, state, now);
     }
-
-    /// The fallback: by the last state seen, within this instance's share, remembered as owed.
-    fn decide_alone(&mut self, planned: Planned, ledger: &mut Ledger, local_now: Timestamp) {
-        let now = self.redis_time(local_now);
-        if self.fallback == FallbackMode::Deny && self.enforcing {
-            return ledger.refuse(planned, LimiterError::CountersUnavailable);
-        }
-        let check = &planned.job.check;
-        // What is known to be used does not hold what is left of it.
-        self.blocks.give_back(&check.subject);
-        let enforcing = self.fallback == FallbackMode::Memory && self.enforcing;
-        let (debts, share, has_room) = (&self.debts, self.share, self.lease_debts.has_room());
-        let judge = |state: &SubjectState, slots: Option<(LeaseAsk, InUse)>| {
-            let mut violations = Vec::new();
-            if enforcing {
-                violations = local::violations(&planned, state, own_part(&planned, slots, share, has_room), now);
-            }
-            if enforcing && violations.is_empty() {
-                violations = debts.share_violations(&check.subject, &planned.plan, check.cost, share, now);
-            }
-            violations
-        };
-        let decision = local::decide(&mut self.warm, &planned, Source::Fallback, now, judge);
-        if decision.is_allowed() && !check.dry_run {
-            self.debts.record(&check.subject, &planned.plan, check.cost, now);
-            if let Some((id, until)) = decision.slots.as_ref().and_then(|slots| slots.taken.clone()) {
-                self.lease_debts.record(id, ChangeLease::Hold(until));
-            }
-        }
-        ledger.answer(planned, decision);
-    }
-}
-
-/// The slots as this instance may give them: its part of them, and none where it could not be remembered.
-fn own_part(
-    planned: &Planned,
-    slots: Option<(LeaseAsk, InUse)>,
-    share: f64,
-    has_room: bool,
-) -> Option<(LeaseAsk, InUse)> {
-    let (ask, in_use) = slots?;
-    let limit = planned.plan.slots(ask.kind);
-    let spent = in_use.held >= part_of(limit, share) || !has_room;
-    Some(if spent { (ask, InUse { held: in_use.held.max(limit), ..in_use }) } else { (ask, in_use) })
 }
 
 /// Whether a lease of this secret is held.
@@ -388,8 +353,8 @@ fn holds(state: &SubjectState, secret: u128) -> bool {
 impl Drop for Remote {
     /// A lane that falls while it decides alone is started again with Redis.
     fn drop(&mut self) {
-        if !matches!(self.phase, Phase::Attaching | Phase::Normal) {
-            self.state.lane_recovered();
+        if let Some(node) = self.lost_at.take() {
+            self.state.lane_recovered(&node);
         }
     }
 }

@@ -38,6 +38,8 @@ pub struct Metrics {
     pub redis_failures: IntCounter,
     /// 1 while Redis answers, 0 while it does not; stays 0 with embedded counters.
     pub redis_up: IntGauge,
+    /// Nodes that can't be asked.
+    pub redis_nodes_away: IntGauge,
     /// 1 while any shard decides without Redis.
     pub fallback_active: IntGauge,
     /// Units that were granted while Redis was away and then added to it.
@@ -95,6 +97,7 @@ impl Metrics {
             )?,
             redis_failures: made.counter("quotad_redis_failures_total", "Round trips that failed or came too late")?,
             redis_up: made.gauge("quotad_redis_up", "1 while Redis answers")?,
+            redis_nodes_away: made.gauge("quotad_redis_nodes_away", "Nodes of Redis that can't be asked")?,
             fallback_active: made.gauge("quotad_fallback_active", "1 while a shard decides without Redis")?,
             reconciled_units: made
                 .counter("quotad_reconciled_units_total", "Units granted without Redis, then added to it")?,

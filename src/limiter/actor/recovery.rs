@@ -7,6 +7,7 @@ use actix::prelude::*;
 
 use super::{ShardActor, in_time};
 use crate::counters::redis::{Generation, RedisCounters, RedisError, Verdict};
+use crate::limiter::redis_state::Failure;
 use crate::limiter::remote::Missed;
 
 /// After so many ticks without a check Redis is asked for a sign of life.
@@ -44,8 +45,9 @@ impl ShardActor {
         ctx.run_later(self.redis.deadline, |actor, ctx| {
             let now = actor.clock.now();
             for lane in 0..actor.redis.lanes.len() {
+                let node = actor.redis.lane(lane).map(|redis| redis.node()).unwrap_or_default();
                 if let Some((remote, ledger)) = actor.shard.lane(lane) {
-                    remote.stop_waiting(ledger, now);
+                    remote.stop_waiting(node, ledger, now);
                 }
             }
             actor.pump(ctx);
@@ -71,24 +73,24 @@ impl ShardActor {
     }
 
     /// A lane has found its node silent: those that go to the same and have nothing under way need not find it out each by itself.
-    pub(super) fn lose_neighbours(&mut self, lane: usize, error: &str) {
-        let Some(node) = self.redis.lane(lane).map(|redis| redis.node()) else { return };
+    pub(super) fn lose_neighbours(&mut self, lane: usize, failure: &Failure) {
         let now = self.clock.now();
         for (number, (_, redis)) in self.redis.lanes.iter().enumerate() {
             if number != lane
-                && redis.node() == node
+                && redis.node() == failure.node
                 && let Some((remote, ledger)) = self.shard.lane(number)
                 && remote.is_idle()
             {
-                remote.lose(error.to_owned(), Vec::new(), ledger, now);
+                remote.lose(failure, Vec::new(), ledger, now);
             }
         }
     }
 
     /// Another server answers than before: a replica, which may not have heard of the last that its master did.
     pub(super) fn follow_server(&mut self, lane: usize, ctx: &mut Context<Self>) {
-        let server = self.redis.lane(lane).map_or(0, |redis| redis.server());
-        let begins = self.shard.lane(lane).is_some_and(|(remote, _)| remote.begin_moving(server));
+        let Some(redis) = self.redis.lane(lane) else { return };
+        let (node, server) = (redis.node(), redis.server());
+        let begins = self.shard.lane(lane).is_some_and(|(remote, _)| remote.begin_moving(node, server));
         if begins {
             self.recover(lane, Vec::new(), ctx);
         }
@@ -97,7 +99,7 @@ impl ShardActor {
     fn listen(&mut self, lane: usize, ctx: &mut Context<Self>) {
         let Some(redis) = self.redis.lane(lane) else { return };
         let patience = self.redis.deadline.max(PATIENCE);
-        let ask = async move { sign_of_life(&redis, patience).await };
+        let ask = async move { sign_of_life(&redis, patience).await.map_err(|error| Failure::new(&redis, &error)) };
         ctx.spawn(wrap_future(ask).map(move |answer, actor: &mut Self, ctx| {
             if let Some(watch) = actor.watches.get_mut(lane) {
                 watch.listening = false;
@@ -106,9 +108,9 @@ impl ShardActor {
             let Some((remote, ledger)) = actor.shard.lane(lane) else { return };
             match answer {
                 Ok(round_trip) => remote.answered(round_trip),
-                Err(error) if remote.is_idle() => {
-                    remote.lose(error.to_string(), Vec::new(), ledger, now);
-                    actor.lose_neighbours(lane, &error.to_string());
+                Err(failure) if remote.is_idle() => {
+                    remote.lose(&failure, Vec::new(), ledger, now);
+                    actor.lose_neighbours(lane, &failure);
                 }
                 Err(_) => {}
             }
@@ -206,7 +208,10 @@ impl ShardActor {
         };
         let Some(redis) = self.redis.lane(lane) else { return };
         let deadline = self.redis.deadline;
-        let tell = async move { in_time(deadline, redis.add(id, &owed, around)).await };
+        let tell = async move {
+            let told = in_time(deadline, redis.add(id, &owed, around)).await;
+            told.map_err(|error| Failure::new(&redis, &error))
+        };
         ctx.spawn(wrap_future(tell).map(move |told, actor: &mut Self, ctx| {
             if !actor.is_current(way) {
                 return;
@@ -218,8 +223,8 @@ impl ShardActor {
                     remote.paid(ledger, now);
                     actor.settle(way, ctx);
                 }
-                Err(error) => {
-                    remote.unpaid(&error, ledger, now);
+                Err(failure) => {
+                    remote.unpaid(&failure, ledger, now);
                     actor.pump(ctx);
                 }
             }
@@ -264,8 +269,8 @@ impl ShardActor {
             return;
         }
         let now = self.clock.now();
-        if let Some((remote, ledger)) = self.shard.lane(lane) {
-            remote.lose(error.to_string(), Vec::new(), ledger, now);
+        if let Some(((remote, ledger), redis)) = self.shard.lane(lane).zip(self.redis.lane(lane)) {
+            remote.lose(&Failure::new(&redis, error), Vec::new(), ledger, now);
         }
         self.pump(ctx);
     }

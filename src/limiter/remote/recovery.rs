@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use super::{Missed, Phase, Remote, holds};
-use crate::counters::redis::{BatchId, Granted, LeaseAnswer, LeaseChange, RedisError, Verdict};
+use crate::counters::redis::{BatchId, Granted, LeaseAnswer, LeaseChange, Verdict};
 use crate::domain::block;
 use crate::domain::decide;
 use crate::domain::lease::{ChangeLease, LeaseId};
 use crate::domain::time::Timestamp;
 use crate::limiter::debts::Owed;
 use crate::limiter::ledger::Ledger;
+use crate::limiter::redis_state::Failure;
 
 /// Subjects, or leases, that Redis is told of in one call: the script blocks it while it runs.
 const DEBTS_A_CALL: usize = 256;
@@ -29,9 +30,9 @@ impl Remote {
     }
 
     /// Checks have waited long enough to learn which counters Redis has: they are decided here until it is known.
-    pub fn stop_waiting(&mut self, ledger: &mut Ledger, now: Timestamp) {
+    pub fn stop_waiting(&mut self, node: String, ledger: &mut Ledger, now: Timestamp) {
         if self.phase == Phase::Attaching {
-            self.state.lane_lost("it is not known yet which counters it has".to_owned());
+            self.leave(&Failure::at(node, "it is not known yet which counters it has"));
             self.phase = Phase::Recovering;
             self.decide_waiting(Vec::new(), ledger, now);
         }
@@ -132,13 +133,13 @@ impl Remote {
     }
 
     /// Redis could not be told, or did not say that it was.
-    pub fn unpaid(&mut self, error: &RedisError, ledger: &mut Ledger, now: Timestamp) {
-        if !error.may_have_been_applied()
+    pub fn unpaid(&mut self, failure: &Failure, ledger: &mut Ledger, now: Timestamp) {
+        if !failure.may_have_been_applied
             && let Some((_, owed)) = self.telling.take()
         {
             self.debts.restore(&owed, self.redis_time(now));
         }
-        self.lose(error.to_string(), Vec::new(), ledger, now);
+        self.lose(failure, Vec::new(), ledger, now);
     }
 
     /// Everything is told: Redis decides again, first the checks that waited.
@@ -147,7 +148,9 @@ impl Remote {
             Phase::Attaching => self.phase = Phase::Normal,
             Phase::Settling => {
                 self.phase = Phase::Normal;
-                self.state.lane_recovered();
+                if let Some(node) = self.lost_at.take() {
+                    self.state.lane_recovered(&node);
+                }
             }
             Phase::Normal | Phase::Away | Phase::Recovering => {}
         }

@@ -9,6 +9,7 @@ use crate::domain::plan::PlannedLimit;
 use crate::domain::subject::Subject;
 use crate::domain::time::Timestamp;
 use crate::limiter::debts::take_owed_from;
+use crate::limiter::redis_state::Failure;
 
 /// Subjects that Redis is told of in one call: the script blocks it while it runs.
 const SUBJECTS_A_CALL: usize = 256;
@@ -48,10 +49,10 @@ impl Remote {
     }
 
     /// Whether another server answers than the one that knows what is known here. What it has not heard of is told it then.
-    pub fn begin_moving(&mut self, server: u64) -> bool {
+    pub fn begin_moving(&mut self, node: String, server: u64) -> bool {
         let moves = self.phase == Phase::Normal && server != self.server;
         if moves {
-            self.state.lane_lost("another server has taken over".to_owned());
+            self.leave(&Failure::at(node, "another server has taken over"));
             self.phase = Phase::Recovering;
         }
         moves
