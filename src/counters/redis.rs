@@ -13,6 +13,7 @@ mod link_actix;
 mod notice;
 mod script;
 mod sentinel;
+mod standing;
 mod subscription;
 
 use std::time::Duration;

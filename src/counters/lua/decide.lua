@@ -5,9 +5,9 @@
 -- KEYS[2]    the generation: which counters these are (generation.lua)
 -- KEYS[3..]  a subject's counters each, no subject twice; then for each subject: the logs beside its counters, then for
 --            each check with a lease the set of leases, and for each with an identity the place where it is remembered
--- ARGV[1]    MessagePack, one flat array of numbers:
---              the sequence number of the batch; the generation that is asked (0: any); subjects; plans, then for each
---              plan: limits, then for each limit 7 numbers:
+-- ARGV[1]    what standing.lua takes, which has begun the batch: it has read all values, and decided most subjects
+-- ARGV[2]    MessagePack, one flat array of numbers:
+--              plans, then for each plan: limits, then for each limit 7 numbers:
 --                kind, slot id, requests (2^62 where the limit is not enforced), then for a
 --                  fixed window:     period, begin of any window
 --                  sliding log:      period, most entries
@@ -19,7 +19,7 @@
 --                it is looked whether one is free, with 12 they are counted; with 16 the check has an identity), and with
 --                a lease: slots there are, how long it lasts
 --            Lengths and instants are microseconds.
--- ARGV[2..]  for each check in order: the secret where it takes a lease; what to remember where it has an identity
+-- ARGV[3..]  for each check in order: the secret where it takes a lease; what to remember where it has an identity
 -- answer     the time (7 bytes, microseconds); for all checks a byte each: '0' denied, '1' allowed and nothing charged,
 --            '2' charged, '3' decided before; then each subject's value as it was read, logs without what has left them, or
 --            \0 (there was none), or \255 (foreign, and now deleted; none of its checks was decided); then for each check
@@ -34,23 +34,14 @@
 
 local LOOK, FORCE = 1, 2
 local TAKE, COUNT, IDENTITY = 1, 3, 16
-local MARKER_KEPT_MS = '7200000'
 local IDENTITY_KEPT_MS = '60000'
 
-local args = cmsgpack.unpack(ARGV[1])
-local subjects = args[3]
-local next_key, next_blob = subjects + 3, 2
-local values = call('MGET', unpack(KEYS, 1, subjects + 2))
+local args = cmsgpack.unpack(ARGV[2])
+local next_key, next_blob = last + 1, 3
 
-local sequence, marker = args[1], values[1]
-if marker and #marker >= 7 and scan('<I7', marker) >= sequence then return 'W' end
-local generation = generation_of(values[2])
-if args[2] > 0 and args[2] ~= generation then return 'G' .. pack('<I7', generation) end
-
-local now = redis_time()
-local at = 5
+local at = 2
 local plans = {}
-for p = 1, args[4] do
+for p = 1, args[1] do
   local plan = {plain = true, width = 1, shapes = {}}
   local limits = args[at]
   at = at + 1
@@ -137,7 +128,7 @@ local function charge(plan, shape, counts, used, tokens, parts, cost, logs, gone
   end
 end
 
-local results, extras, asked, charged_any = {}, {}, 0, false
+local extras = {}
 local function tell(number)
   extras[#extras + 1] = pack('<I7', number)
 end
@@ -173,8 +164,8 @@ local function identity_at(how)
   return identity
 end
 
-for s = 3, subjects + 2 do
-  local checks, value = args[at], values[s]
+local function decide_subject(s)
+  local checks, value, outcome = args[at], values[s], ''
   local head, body, stored_head, foreign = EMPTY_HEAD, {}, nil, false
   if not value then
     values[s] = '\0'
@@ -211,7 +202,7 @@ for s = 3, subjects + 2 do
   for _ = 1, checks do
     local plan, cost, how = plans[args[at]], args[at + 1], args[at + 2]
     local mode, lease, identity, found, before, rooms = how, nil, nil, nil, nil, nil
-    at, asked = at + 3, asked + 1
+    at = at + 3
     if how > FORCE then
       mode = how % 4
       lease, identity = lease_at(how, mode, foreign), identity_at(how)
@@ -254,7 +245,7 @@ for s = 3, subjects + 2 do
       hold(lease.key, lease.secret, now + lease.lasts, now)
       lease.held, charged_any, result = lease.held + 1, true, '2'
     end
-    results[asked] = result
+    outcome = outcome .. result
 
     if lease and not foreign then
       tell(lease.held)
@@ -270,6 +261,7 @@ for s = 3, subjects + 2 do
     end
   end
 
+  results[s - 2] = outcome
   if charged then
     charged_any = true
     local stored = packed(body, charged.numbers)
@@ -282,6 +274,12 @@ for s = 3, subjects + 2 do
   end
 end
 
-local outcome = table.concat(results)
-if charged_any then call('SET', KEYS[1], pack('<I7', sequence) .. outcome, 'PX', MARKER_KEPT_MS) end
-return pack('<I7', now) .. outcome .. table.concat(values, '', 3, subjects + 2) .. table.concat(extras)
+for s = 3, last do
+  if results[s - 2] then
+    -- It has no logs, and its checks are three numbers each.
+    at = at + 2 + 3 * args[at]
+  else
+    decide_subject(s)
+  end
+end
+return answer(table.concat(extras))

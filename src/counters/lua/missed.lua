@@ -10,8 +10,9 @@ local MARKER_KEPT_MS = '7200000'
 
 local sequence = tonumber(ARGV[1])
 local marker = call('MGET', KEYS[1])[1]
-if marker and #marker >= 7 and scan('<I7', marker) == sequence then
-  return sub(marker, 8)
+if marker and #marker >= 14 and scan('<I7', marker) == sequence then
+  return sub(marker, 15)
 end
-call('SET', KEYS[1], pack('<I7', sequence), 'PX', MARKER_KEPT_MS)
+-- Without an end, so that the batch that is marked next sets another expiry.
+call('SET', KEYS[1], pack('<I7I7', sequence, 0), 'PX', MARKER_KEPT_MS)
 return ''

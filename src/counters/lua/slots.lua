@@ -1,4 +1,4 @@
--- How a subject's counters stand in Redis: this text is put before each of the scripts that read or write them.
+-- How a subject's counters stand in Redis: this text is put after server.lua and before what reads or writes any of them.
 --
 -- Value: a head and a body, all integers unsigned and little-endian.
 --   head: version (1 byte: 1), slots (1 byte), width (1 byte: numbers a slot, 1 to 3), then id and whole_at
@@ -11,10 +11,8 @@
 -- A slot whose whole_at has come is as good as absent. MGET reads, since it takes a key of another type for none.
 --
 -- Invariant: a key is written with an expiry at the time when the last of its slots is whole.
-local pack, scan = struct.pack, struct.unpack
-local byte, sub, rep = string.byte, string.sub, string.rep
 local ceil, floor, max, min = math.ceil, math.floor, math.max, math.min
-local call, pcall_redis, unpack = redis.call, redis.pcall, unpack
+local pcall_redis = redis.pcall
 
 local COUNT_MAX = 9007199254740991
 local EMPTY_HEAD = '\1\0\1'
@@ -44,16 +42,6 @@ end
 -- The milliseconds until then, as text; at least 1.
 local function expiry(whole_at, now)
   return whole(max(ceil((whole_at - now) / 1000), 1))
-end
-
--- The number of a generation; 0 where there is none, or something else stands in its place.
-local function generation_of(value)
-  return value and #value == 7 and scan('<I7', value) or 0
-end
-
-local function redis_time()
-  local time = call('TIME')
-  return time[1] * 1000000 + time[2]
 end
 
 -- The slots of a value that are not whole yet, each {id, whole_at, a, b, c}; none where there is no value or a foreign one.

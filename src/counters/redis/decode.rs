@@ -12,10 +12,10 @@ use crate::domain::state::{Slot, SubjectState};
 use crate::domain::time::Timestamp;
 
 /// The first byte of a stored value.
-const STATE_VERSION: u8 = 1;
+pub const STATE_VERSION: u8 = 1;
 
 /// Bytes of a number in a stored value.
-const NUMBER_BYTES: usize = 7;
+pub const NUMBER_BYTES: usize = 7;
 
 /// Stands for a subject of which nothing was stored.
 const NO_VALUE: u8 = 0x00;

@@ -5,6 +5,7 @@ use rmp::encode;
 use smallvec::SmallVec;
 
 use super::keys::{BatchId, Keys};
+use super::standing::Standing;
 use super::{Ask, AskMode, Generation, GivenBack, Granted, LeaseChange, SubjectBatch};
 use crate::domain::decide;
 use crate::domain::lease::{ChangeLease, LeaseWish};
@@ -31,7 +32,7 @@ const LOOK_FOR_LEASE: u64 = 8;
 const COUNT_LEASES: u64 = 12;
 const IDENTITY: u64 = 16;
 
-/// A call of a script: its keys, and its arguments, of which the first is packed.
+/// A call of a script: its keys, and its arguments.
 #[derive(Debug, Default)]
 pub struct Call {
     pub keys: Vec<Vec<u8>>,
@@ -80,12 +81,13 @@ pub fn batch(
 ) -> Call {
     let mut plans: Vec<&Plan> = Vec::new();
     let mut checks = Numbers::default();
+    let mut standing = Standing::new(around);
+    let (mut beside, mut blobs) = (Vec::new(), Vec::new());
     let mut call = Call::default();
-    let mut beside = Vec::new();
     call.keys.reserve(subjects.len().saturating_add(2));
     call.keys.extend([keys.marker(id), keys.generation()]);
-    call.arguments.push(Vec::new());
     for batch in subjects {
+        standing.add(batch);
         call.keys.push(keys.counters(&batch.subject));
         let logs = logs_of(batch);
         checks.push_len(batch.asks.len());
@@ -106,28 +108,24 @@ pub fn batch(
             push_check(&mut checks, ask);
             if let Some(lease) = &ask.lease {
                 beside.push(keys.leases(&batch.subject, lease.kind));
-                call.arguments.extend(lease.taken().map(|(secret, _)| secret.to_be_bytes().to_vec()));
+                blobs.extend(lease.taken().map(|(secret, _)| secret.to_be_bytes().to_vec()));
             }
             if let Some(identity) = &ask.identity {
                 beside.push(keys.identity(&batch.subject, &identity.request_id));
-                call.arguments.push(identity.memo.clone());
+                blobs.push(identity.memo.clone());
             }
         }
     }
     call.keys.append(&mut beside);
     let mut numbers = Numbers::default();
-    numbers.push(id.sequence());
-    numbers.push(generation.map_or(0, Generation::number));
-    numbers.push_len(subjects.len());
     numbers.push_len(plans.len());
     for plan in plans {
         numbers.push_len(plan.limits.len());
         plan.limits.iter().for_each(|limit| push_limit(&mut numbers, limit, around));
     }
     numbers.0.append(&mut checks.0);
-    if let Some(first) = call.arguments.first_mut() {
-        *first = numbers.into_bytes();
-    }
+    call.arguments.extend([standing.into_bytes(id, generation), numbers.into_bytes()]);
+    call.arguments.append(&mut blobs);
     call
 }
 

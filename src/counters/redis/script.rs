@@ -12,13 +12,14 @@ macro_rules! script {
     };
 }
 
-pub static DECIDE: LazyLock<Script> = script!("slots", "algorithms", "shapes", "leases", "decide");
-pub static MISSED: LazyLock<Script> = script!("slots", "missed");
-pub static ADD: LazyLock<Script> = script!("slots", "algorithms", "add");
-pub static GIVE_BACK: LazyLock<Script> = script!("slots", "give_back");
-pub static GENERATION: LazyLock<Script> = script!("slots", "generation");
-pub static RESET: LazyLock<Script> = script!("slots", "reset");
-pub static LEASE: LazyLock<Script> = script!("slots", "leases", "lease");
+pub static DECIDE: LazyLock<Script> =
+    script!("server", "standing", "slots", "algorithms", "shapes", "leases", "decide");
+pub static MISSED: LazyLock<Script> = script!("server", "missed");
+pub static ADD: LazyLock<Script> = script!("server", "slots", "algorithms", "add");
+pub static GIVE_BACK: LazyLock<Script> = script!("server", "slots", "give_back");
+pub static GENERATION: LazyLock<Script> = script!("server", "generation");
+pub static RESET: LazyLock<Script> = script!("server", "slots", "reset");
+pub static LEASE: LazyLock<Script> = script!("server", "slots", "leases", "lease");
 
 /// A script and its SHA-1, by which Redis knows it.
 #[derive(Debug)]
