@@ -36,7 +36,7 @@ use restoring::Restoring;
 use smallvec::SmallVec;
 
 /// Rounds under way at once: one that Redis works on, and one on the wire.
-const ROUNDS_IN_FLIGHT: usize = 2;
+const ROUNDS_IN_FLIGHT: usize = 1;
 
 /// A round trip, ready to be sent.
 #[derive(Debug)]

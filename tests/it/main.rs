@@ -16,6 +16,7 @@ mod support;
 mod access;
 mod admin;
 mod algorithms;
+mod blocks;
 mod checks;
 mod cli;
 mod errors;
