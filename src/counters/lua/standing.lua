@@ -26,8 +26,7 @@ local values = call('MGET', unpack(KEYS, 1, last))
 local marker, ran, marker_ends = values[1], 0, 0
 if marker and #marker >= 14 then ran, marker_ends = scan('<I7I7', marker) end
 if ran >= sequence then return 'W' end
-local generation = generation_of(values[2])
-if any > 0 and any ~= generation then return 'G' .. pack('<I7', generation) end
+if any > 0 and generation_of(values[2]) ~= any then return 'G' .. pack('<I7', generation_of(values[2])) end
 
 local now = redis_time()
 local results, decided, charged_any = {}, 0, false
