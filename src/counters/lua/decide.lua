@@ -164,7 +164,12 @@ local function identity_at(how)
   return identity
 end
 
-local function decide_subject(s)
+local s = 3
+while true do
+  -- What standing.lua has decided has no logs, and three numbers a check.
+  while results[s - 2] do s, at = s + 1, at + 2 + 3 * args[at] end
+  if s > last then return answer(table.concat(extras)) end
+
   local checks, value, outcome = args[at], values[s], ''
   local head, body, stored_head, foreign = EMPTY_HEAD, {}, nil, false
   if not value then
@@ -261,25 +266,15 @@ local function decide_subject(s)
     end
   end
 
-  results[s - 2] = outcome
   if charged then
     charged_any = true
     local stored = packed(body, charged.numbers)
     if head == stored_head then
       -- The same windows: the key keeps its expiry, at half the price of SET with PX.
-      call('SETRANGE', KEYS[s], #head, stored)
+      call('SETRANGE', KEYS[s], charged.head_bytes, stored)
     else
       call('SET', KEYS[s], head .. stored, 'PX', charged.expiry)
     end
   end
+  results[s - 2], s = outcome, s + 1
 end
-
-for s = 3, last do
-  if results[s - 2] then
-    -- It has no logs, and its checks are three numbers each.
-    at = at + 2 + 3 * args[at]
-  else
-    decide_subject(s)
-  end
-end
-return answer(table.concat(extras))

@@ -3,7 +3,8 @@
 -- What becomes of a value with this head when the plan is charged: its new head, without slots that are whole and with
 -- every slot of the plan; `from`, which slot of the old body each one comes (nil: the head stays); `where` in the body each
 -- limit is counted; `left` of each sliding counter's window, and whether it has `rolled` into the next; which slots are
--- `fresh`, and whose end has `moved`; and the expiry. Worked out once for all subjects with the same head.
+-- `fresh`, and whose end has `moved`; and as text its length and the expiry. Worked out once for all subjects with the same
+-- head.
 local function shape_of(plan, head, now)
   local count, old_width = byte(head, 2, 3)
   local old = {scan(format_of(2 * count), head, 4)}
@@ -49,6 +50,7 @@ local function shape_of(plan, head, now)
   else
     shape.head, shape.from = pack('<BBB' .. rep('I7', 2 * kept), 1, kept, width, unpack(heads)), from
   end
+  shape.head_bytes = tostring(#shape.head)
   plan.shapes[head] = shape
   return shape
 end
