@@ -1,5 +1,6 @@
 //! Counters in Redis, the truth of all instances: one script call decides a whole batch, by Redis' own time.
 
+mod about;
 mod ask;
 mod cluster;
 mod connect;
@@ -171,6 +172,12 @@ impl RedisCounters {
         let watch = Stopwatch::start();
         self.link.command(&[b"PING".to_vec()]).await?;
         Ok(watch.elapsed())
+    }
+
+    /// What an operator should be told of the server.
+    pub async fn warnings(&self) -> Result<Vec<String>, RedisError> {
+        let info = self.link.command(&[b"INFO".to_vec()]).await?.unwrap_or_default();
+        Ok(about::warnings(&String::from_utf8_lossy(&info)))
     }
 
     /// Where it is asked, as far as that is known.

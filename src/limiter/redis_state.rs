@@ -1,6 +1,6 @@
 //! How Redis is, as all lanes of this process see it together. One log line at each change of a node, not one a check.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -43,6 +43,8 @@ pub struct RedisState(Arc<Inner>);
 struct Inner {
     /// Nodes that lanes can't ask: how many lanes, and why.
     away: Mutex<BTreeMap<String, (usize, String)>>,
+    /// Nodes whose operator was told what there is to tell.
+    looked_at: Mutex<BTreeSet<String>>,
     ping_micros: AtomicU64,
     metrics: Arc<Metrics>,
 }
@@ -51,7 +53,20 @@ impl RedisState {
     /// Redis counts as up until a lane finds otherwise.
     pub fn new(metrics: Arc<Metrics>) -> Self {
         metrics.redis_up.set(1);
-        Self(Arc::new(Inner { away: Mutex::default(), ping_micros: AtomicU64::new(NO_PING), metrics }))
+        let (away, looked_at) = (Mutex::default(), Mutex::default());
+        Self(Arc::new(Inner { away, looked_at, ping_micros: AtomicU64::new(NO_PING), metrics }))
+    }
+
+    /// Tells the operator once of each node what should be known of it.
+    pub async fn look_at(&self, redis: &RedisCounters) {
+        let node = redis.node();
+        if !self.0.looked_at.lock().unwrap_or_else(PoisonError::into_inner).insert(node.clone()) {
+            return;
+        }
+        // Who may not ask for it is told nothing.
+        for warning in redis.warnings().await.unwrap_or_default() {
+            tracing::warn!(node, "Redis: {warning}");
+        }
     }
 
     /// A lane goes on without its node.

@@ -185,8 +185,10 @@ impl ShardActor {
         };
         ctx.spawn(wrap_future(finish).map(move |generation, actor: &mut Self, ctx| match generation {
             Ok(generation) => {
-                if let Some((remote, _)) = actor.shard.lane(lane) {
+                if let Some(((remote, _), redis)) = actor.shard.lane(lane).zip(actor.redis.lane(lane)) {
                     remote.adopt(generation);
+                    let state = remote.redis_state();
+                    ctx.spawn(wrap_future(async move { state.look_at(&redis).await }));
                 }
                 actor.settle(way, ctx);
             }

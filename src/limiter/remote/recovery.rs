@@ -10,7 +10,7 @@ use crate::domain::lease::{ChangeLease, LeaseId};
 use crate::domain::time::Timestamp;
 use crate::limiter::debts::Owed;
 use crate::limiter::ledger::Ledger;
-use crate::limiter::redis_state::Failure;
+use crate::limiter::redis_state::{Failure, RedisState};
 
 /// Subjects, or leases, that Redis is told of in one call: the script blocks it while it runs.
 const DEBTS_A_CALL: usize = 256;
@@ -19,6 +19,11 @@ impl Remote {
     /// Whether Redis should be asked if it is back: every round that was under way has landed, one way or the other.
     pub fn wants_probe(&self) -> bool {
         self.phase == Phase::Away && self.in_flight == 0
+    }
+
+    /// How Redis is, as all lanes see it.
+    pub fn redis_state(&self) -> RedisState {
+        self.state.clone()
     }
 
     /// Redis is asked: the rounds to look up before it is told what is owed.
