@@ -5,7 +5,7 @@
 
 pub mod actor;
 mod batch;
-mod blocks;
+pub mod blocks;
 mod check;
 mod debts;
 mod denials;

@@ -104,8 +104,8 @@ pub fn slot_status(
 pub struct Group {
     pub subject: Subject,
     pub checks: SmallVec<[Planned; 1]>,
-    /// A block that is asked for with them.
-    pub block: Option<Cost>,
+    /// A block that is asked for with them, and the plan that it is charged by.
+    pub block: Option<(Arc<Plan>, Cost)>,
 }
 
 #[derive(Debug, Default)]

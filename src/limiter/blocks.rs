@@ -32,8 +32,8 @@ pub struct Blocks {
     /// What was sent back, without an answer that it came: it is sent again under the same id, which adds nothing twice.
     lost: Vec<(BatchId, Vec<GivenBack>)>,
     paces: Paces,
-    /// The plan by which blocks were last charged, and the one that it was made of.
-    reserving: Option<(Arc<Plan>, Arc<Plan>)>,
+    /// The plan that blocks were last taken of, and those by which they are charged.
+    reserving: Option<(Arc<Plan>, [Arc<Plan>; 2])>,
 }
 
 impl Blocks {
@@ -79,15 +79,22 @@ impl Blocks {
             return None;
         }
         let units = block::size(state, plan, self.paces.of(subject), now);
-        (units > 0 && self.asked.insert(subject.clone())).then(|| (self.reserving(plan), Cost::of_units(units)))
+        (units > 0 && self.asked.insert(subject.clone())).then(|| (self.reserving(plan, now), Cost::of_units(units)))
     }
 
-    /// A block was charged; `state` is what the subject's counters were then.
-    pub fn took(&mut self, subject: &Subject, plan: &Arc<Plan>, cost: Cost, state: &SubjectState, now: Timestamp) {
+    /// A block was charged as it was asked for; `state` is what the subject's counters were then.
+    pub fn took(
+        &mut self,
+        subject: &Subject,
+        plan: &Arc<Plan>,
+        (reserving, cost): (&Plan, Cost),
+        state: &SubjectState,
+        now: Timestamp,
+    ) {
         self.asked.remove(subject);
         let mut state = state.clone();
-        decide::charge(&mut state, &self.reserving(plan), cost, now);
-        if let Some(block) = Block::new(plan, cost.units(), &state, now) {
+        decide::charge(&mut state, reserving, cost, now);
+        if let Some(block) = Block::new(plan, reserving, cost.units(), &state, now) {
             self.held.insert(subject.clone(), block);
         }
     }
@@ -174,15 +181,15 @@ impl Blocks {
         }
     }
 
-    /// Most subjects have the plan of their tier: it is made for them once.
-    fn reserving(&mut self, plan: &Arc<Plan>) -> Arc<Plan> {
-        match &self.reserving {
-            Some((known, reserving)) if Arc::ptr_eq(known, plan) => Arc::clone(reserving),
-            _ => {
-                let reserving = block::reserving(plan);
-                self.reserving = Some((Arc::clone(plan), Arc::clone(&reserving)));
-                reserving
-            }
-        }
+    /// Most subjects have the plan of their tier: what they need is made once.
+    fn reserving(&mut self, plan: &Arc<Plan>, now: Timestamp) -> Arc<Plan> {
+        let by_turn = match self.reserving.take() {
+            Some((known, by_turn)) if Arc::ptr_eq(&known, plan) => by_turn,
+            _ => [0, 1].map(|turn| block::reserving(plan, turn)),
+        };
+        let [first, second] = &by_turn;
+        let reserving = Arc::clone(if block::turn(now) == 0 { first } else { second });
+        self.reserving = Some((Arc::clone(plan), by_turn));
+        reserving
     }
 }

@@ -192,7 +192,7 @@ impl Remote {
         for group in &mut groups {
             let mut asks: SmallVec<[Ask; 1]> = group.checks.iter().map(ask).collect();
             if let Some((plan, cost)) = self.block_for(group, around) {
-                group.block = Some(cost);
+                group.block = Some((Arc::clone(&plan), cost));
                 asks.push(Ask { plan, cost, mode: AskMode::Charge, lease: None, identity: None });
             }
             subjects.push(SubjectBatch { subject: group.subject.clone(), asks });
@@ -330,10 +330,10 @@ impl Remote {
             }
             ledger.answer(planned, decision);
         }
-        if let Some(cost) = block {
+        if let Some((reserving, cost)) = block {
             match (told.next(), plan) {
                 (Some(told), Some(plan)) if told.verdict == Verdict::Charged => {
-                    self.blocks.took(&subject, &plan, cost, &state, now);
+                    self.blocks.took(&subject, &plan, (&reserving, cost), &state, now);
                     ledger.metrics.reserved_units.inc_by(cost.units());
                 }
                 _ => self.blocks.got_none(&subject),
