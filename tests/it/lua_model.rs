@@ -2,6 +2,8 @@
 //! microsecond.
 
 mod adding;
+mod events;
+mod standing;
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -10,7 +12,8 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use quotad::counters::redis::{
-    Ask, AskIdentity, AskMode, BatchId, RedisCounters, SubjectBatch, SubjectOutcome, Told, Verdict,
+    Ask, AskIdentity, AskMode, BatchId, Generation, Keys, RedisCounters, RedisError, SubjectBatch, SubjectOutcome,
+    Told, Verdict,
 };
 use quotad::domain::concurrency::{self, InUse};
 use quotad::domain::cost::{Cost, Items, Multiplier};
@@ -18,12 +21,13 @@ use quotad::domain::decide;
 use quotad::domain::decision::{LimitStatus, Violation};
 use quotad::domain::lease::{Lease, LeaseAsk, LeaseKind, LeaseWish};
 use quotad::domain::limit::{Algorithm, Limit, LimitName, Window};
-use quotad::domain::plan::{Plan, Rule};
+use quotad::domain::plan::{Plan, PlannedLimit, Rule};
 use quotad::domain::state::SubjectState;
 use quotad::domain::subject::{Subject, UserId};
 use quotad::domain::tier::{Tier, TierName};
 use quotad::domain::time::{Period, Timestamp};
 
+use self::events::{Event, an_event, happen};
 use crate::support::redis_server::RedisServer;
 use crate::support::settings_of;
 use crate::support::timed_link::{TimedLink, line_to, set_time};
@@ -32,6 +36,9 @@ use crate::support::timed_link::{TimedLink, line_to, set_time};
 struct Step {
     /// Microseconds from the step before; back where negative.
     gap: i64,
+    /// How far the clock of who asks is ahead of Redis'.
+    skew: i64,
+    event: Option<Event>,
     asks: Vec<Question>,
 }
 
@@ -112,7 +119,10 @@ fn a_step() -> impl Strategy<Value = Step> {
         1 => -5_000_000_000..0_i64,
         1 => -5_000_000..0_i64,
     ];
-    (gap, proptest::collection::vec(a_question(), 1..10)).prop_map(|(gap, asks)| Step { gap, asks })
+    let skew = prop_oneof![6 => Just(0_i64), 2 => -2_000_000..2_000_000_i64, 1 => -3_600_000_000..3_600_000_000_i64];
+    let event = prop_oneof![9 => Just(None), 1 => an_event().prop_map(Some)];
+    let asks = proptest::collection::vec(a_question(), 1..10);
+    (gap, skew, event, asks).prop_map(|(gap, skew, event, asks)| Step { gap, skew, event, asks })
 }
 
 fn cost(units: u64) -> Cost {
@@ -133,11 +143,13 @@ struct Model {
     state: SubjectState,
     /// When checks with an identity were decided, and what their limits were then.
     remembered: HashMap<String, (Timestamp, Vec<LimitStatus>)>,
+    /// Whether something else stands in the place of the counters.
+    foreign: bool,
 }
 
 /// What came of an ask by the rule: the verdict, what was violated, and the slots held then.
 fn model(model: &mut Model, ask: &Ask, now: Timestamp) -> (Verdict, Vec<Violation>, Option<InUse>) {
-    let Model { state, remembered } = model;
+    let Model { state, remembered, .. } = model;
     let slots = ask.lease.map(|lease| (lease, concurrency::in_use(state, lease.kind, ask.plan.slots(lease.kind), now)));
     let in_use = slots.map(|(_, in_use)| in_use);
     if let Some(identity) = ask.identity.as_ref().filter(|known| remembered.contains_key(&known.request_id)) {
@@ -215,6 +227,9 @@ async fn play(redis: &RedisServer, plans: &[Arc<Plan>], begun: i64, steps: &[Ste
         now = (now + step.gap).max(0);
         let time = Timestamp::from_micros(now);
         set_time(&line, time).await;
+        if let Some(event) = &step.event {
+            happen(event, (&line, &counters, id), plans, &mut models, time).await;
+        }
         let mut batch: Vec<SubjectBatch> = Vec::new();
         for question in &step.asks {
             secret += 1;
@@ -224,12 +239,16 @@ async fn play(redis: &RedisServer, plans: &[Arc<Plan>], begun: i64, steps: &[Ste
                 None => batch.push(SubjectBatch { subject: subject(question.who), asks: [ask].into_iter().collect() }),
             }
         }
-        let outcome = counters.decide(id, None, &batch, time).await.expect("it is decided");
+        let outcome = counters
+            .decide(id, None, &batch, Timestamp::from_micros((now + step.skew).max(0)))
+            .await
+            .expect("it is decided");
         id = id.next();
         prop_assert_eq!(outcome.now, time);
         for (group, outcome) in batch.iter().zip(outcome.subjects) {
-            let SubjectOutcome::Decided { before: mut seen, told } = outcome else { panic!("unreadable") };
             let known = models.entry(group.subject.clone()).or_default();
+            prop_assert_eq!(std::mem::take(&mut known.foreign), outcome == SubjectOutcome::Unreadable);
+            let SubjectOutcome::Decided { before: mut seen, told } = outcome else { continue };
             for (ask, told) in group.asks.iter().zip(told) {
                 // Of a log that no check of the batch asks about, only what it ever held is told.
                 let asked = |plan: &&Arc<Plan>| {
@@ -310,5 +329,40 @@ fn a_batch_runs_or_is_withdrawn() {
         let found = counters.missed(ran).await.expect("an answer");
         assert_eq!(found, Some(vec![Verdict::Charged, Verdict::Denied]));
         counters.decide(ran, None, &batch, Timestamp::EPOCH).await.expect_err("it ran already");
+        // The next batch that is marked under the same key keeps the key's expiry.
+        let later = (0..64).fold(ran, |id, _| id.next());
+        let batch = [SubjectBatch { subject: subject(2), asks: [ask(&plan)].into_iter().collect() }];
+        counters.decide(later, None, &batch, Timestamp::EPOCH).await.expect("it runs");
+        assert_eq!(counters.missed(later).await.expect("an answer"), Some(vec![Verdict::Charged]));
+        counters.decide(ran, None, &batch, Timestamp::EPOCH).await.expect_err("a later one ran");
+        let marker = String::from_utf8(Keys::new("quotad", 0).marker(later)).expect("text");
+        let seconds: u64 = redis.cli(&["TTL", &marker]).parse().expect("it expires");
+        assert!(seconds > 7200, "{seconds}");
+    });
+}
+
+/// Counters that are not those that were asked for are left alone.
+#[test]
+fn a_batch_of_another_generation_does_nothing() {
+    let redis = RedisServer::start();
+    actix_web::rt::System::new().block_on(async {
+        let settings = settings_of(&redis);
+        let counters = RedisCounters::new(&settings, 0, Box::new(Line::new(&settings)));
+        let plan = Arc::new(Plan::of_tier(&Tier::hourly_and_daily(TierName::free(), 1, 10, 1)));
+        let ask = Ask { plan, cost: cost(1), mode: AskMode::Charge, lease: None, identity: None };
+        let batch = [SubjectBatch { subject: subject(1), asks: [ask].into_iter().collect() }];
+        let (these, others) = (Generation::new(7), Generation::new(8));
+        let mut id = BatchId::first(1, 0);
+        let mut decide = async |generation| {
+            id = id.next();
+            counters.decide(id, generation, &batch, Timestamp::EPOCH).await
+        };
+        for stands in [None, these] {
+            assert_eq!(counters.generation(stands).await.expect("an answer"), stands);
+            let refusal = decide(others).await.expect_err("others stand there");
+            assert!(matches!(refusal, RedisError::OtherGeneration(found) if found == stands), "{refusal:?}");
+        }
+        let SubjectOutcome::Decided { told, .. } = &decide(these).await.expect("these").subjects[0] else { panic!() };
+        assert_eq!(told[0].verdict, Verdict::Charged);
     });
 }
