@@ -30,7 +30,7 @@ use quotad::domain::time::{Period, Timestamp};
 use self::events::{Event, an_event, happen};
 use crate::support::redis_server::RedisServer;
 use crate::support::settings_of;
-use crate::support::timed_link::{TimedLink, line_to, set_time};
+use crate::support::timed_link::{Line, TimedLink, line_to, set_time};
 
 #[derive(Debug, Clone)]
 struct Step {
@@ -347,12 +347,12 @@ fn a_batch_of_another_generation_does_nothing() {
     let redis = RedisServer::start();
     actix_web::rt::System::new().block_on(async {
         let settings = settings_of(&redis);
-        let counters = RedisCounters::new(&settings, 0, Box::new(Line::new(&settings)));
+        let counters = RedisCounters::new(&settings, 0, Box::new(line_to(&settings)));
         let plan = Arc::new(Plan::of_tier(&Tier::hourly_and_daily(TierName::free(), 1, 10, 1)));
         let ask = Ask { plan, cost: cost(1), mode: AskMode::Charge, lease: None, identity: None };
         let batch = [SubjectBatch { subject: subject(1), asks: [ask].into_iter().collect() }];
         let (these, others) = (Generation::new(7), Generation::new(8));
-        let mut id = BatchId::first(1, 0);
+        let mut id = BatchId::first(1, 0, 0);
         let mut decide = async |generation| {
             id = id.next();
             counters.decide(id, generation, &batch, Timestamp::EPOCH).await

@@ -80,6 +80,14 @@ impl Link for Spoiling {
     }
 
     fn replace(&self) {}
+
+    fn node(&self) -> String {
+        self.line.node()
+    }
+
+    fn server(&self) -> u64 {
+        self.line.server()
+    }
 }
 
 #[test]
@@ -88,7 +96,7 @@ fn counters_that_stand_as_expected_are_decided_by_comparing() {
     actix_web::rt::System::new().block_on(async {
         let settings = settings_of(&redis);
         let spoils = Rc::new(Cell::new(false));
-        let line = Spoiling { line: Line::new(&settings), spoils: Rc::clone(&spoils) };
+        let line = Spoiling { line: line_to(&settings), spoils: Rc::clone(&spoils) };
         let counters = RedisCounters::new(&settings, 0, Box::new(line));
         let limit = |window, requests| Limit {
             name: LimitName::parse(&format!("{window:?}").to_lowercase()).expect("a name"),
@@ -110,7 +118,7 @@ fn counters_that_stand_as_expected_are_decided_by_comparing() {
         };
         let asks = |who, asks: Vec<Ask>| SubjectBatch { subject: subject(who), asks: asks.into_iter().collect() };
         let now = || Timestamp::from(jiff::Timestamp::now());
-        let mut id = BatchId::first(1, 0);
+        let mut id = BatchId::first(1, 0, 0);
         let mut decide = async |batch: Vec<SubjectBatch>| {
             id = id.next();
             counters.decide(id, None, &batch, now()).await.map(|outcome| {
