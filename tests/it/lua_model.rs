@@ -3,6 +3,7 @@
 
 mod adding;
 mod events;
+mod keeping;
 mod standing;
 
 use std::collections::HashMap;

@@ -39,7 +39,8 @@ impl Link for TimedLink {
                     let mut parts = parts.to_vec();
                     let text = String::from_utf8(parts[1].clone()).expect("a script is text");
                     let text = replaced(&text, "call('TIME')", "call('MGET', 'now:seconds', 'now:micros')");
-                    let text = replaced(&text, "max(ceil((whole_at - now) / 1000), 1)", "3600000");
+                    // Those that set an expiry work it out in one place.
+                    let text = text.replace("max(ceil((whole_at - now) / 1000), 1)", "3600000");
                     parts[1] = text.into_bytes();
                     self.line.command(&parts).await
                 }
