@@ -67,6 +67,11 @@ impl Check {
         }
     }
 
+    /// Whether it asks for units and for nothing else: any instance that has them may answer it.
+    pub fn is_plain(&self) -> bool {
+        self.cost != Cost::ZERO && self.lease.is_none() && self.request_id.is_none() && !self.dry_run
+    }
+
     /// What is asked about slots: a dry run takes none.
     pub fn lease_ask(&self) -> Option<LeaseAsk> {
         self.lease.map(|ask| if self.dry_run { ask.without_trace() } else { ask })

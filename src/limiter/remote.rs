@@ -150,7 +150,7 @@ impl Remote {
         if let Some(denial) = denial {
             return ledger.answer(planned, denial);
         }
-        if !provable || check.dry_run {
+        if !check.is_plain() {
             // Redis is asked about what nobody holds back.
             self.blocks.give_back(&check.subject);
         } else if self.enforcing && self.blocks.ask_for(&check.subject, &planned.plan, check.cost, redis_now) {
@@ -307,8 +307,9 @@ impl Remote {
         for (planned, told) in checks.into_iter().zip(told.by_ref()) {
             plan = Some(Arc::clone(&planned.plan));
             let is_denied = told.verdict == Verdict::Denied;
-            if is_denied && self.blocks.give_out(&subject, &planned.plan, planned.job.check.cost, now) {
-                decide::charge(&mut state, &planned.plan, planned.job.check.cost, now);
+            let check = &planned.job.check;
+            if is_denied && check.is_plain() && self.blocks.give_out(&subject, &planned.plan, check.cost, now) {
+                decide::charge(&mut state, &planned.plan, check.cost, now);
                 let limits = decide::statuses(&state, &planned.plan, now);
                 let decision = planned.decision(limits, Vec::new(), None, Source::Cache, now);
                 ledger.answer(planned, decision);

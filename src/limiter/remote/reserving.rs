@@ -20,10 +20,7 @@ impl Remote {
     /// The block to ask for together with checks of a subject, and the plan that it is charged by.
     pub(super) fn block_for(&mut self, group: &Group, now: Timestamp) -> Option<(Arc<Plan>, Cost)> {
         let plan = &group.checks.last()?.plan;
-        let is_plain = |planned: &Planned| {
-            let check = &planned.job.check;
-            check.lease.is_none() && check.request_id.is_none() && !check.dry_run && Arc::ptr_eq(&planned.plan, plan)
-        };
+        let is_plain = |planned: &Planned| planned.job.check.is_plain() && Arc::ptr_eq(&planned.plan, plan);
         if !self.enforcing || !group.checks.iter().all(is_plain) {
             return None;
         }
