@@ -9,9 +9,9 @@
 --
 -- ARGV[1]    integers, unsigned and little-endian: the sequence number of the batch, the generation that is asked (0: any;
 --            7 bytes each), the place of the last counters in KEYS, plans (2 bytes each), then for each plan:
---              from when and until when the head is expected, what each of four limits allows (2^53 - 1 where it is not
---              enforced, or there are fewer; 7 bytes each), the head (its length in 2 bytes, then it), runs (2 bytes),
---              then for each run of subjects, one after another in KEYS, that are asked the same by this plan:
+--              when the first of its windows ends, what each of four limits allows (2^53 - 1 where it is not enforced, or
+--              there are fewer; 7 bytes each), the head (its length in 2 bytes, then it), runs (2 bytes), then for each
+--              run of subjects, one after another in KEYS, that are asked the same by this plan:
 --                the first one's place in KEYS, subjects (2 bytes each), the units of all checks of one (7 bytes), and
 --                what comes of these checks where there is room for all (its length in 2 bytes, then it)
 --
@@ -44,10 +44,10 @@ local function answer(extras)
 end
 
 for _ = 1, plans do
-  local from, ends, w, x, y, z, head, runs
-  from, ends, w, x, y, z, head, runs, at = scan('<I7I7I7I7I7I7I2c0I2', asked, at)
+  local ends, w, x, y, z, head, runs
+  ends, w, x, y, z, head, runs, at = scan('<I7I7I7I7I7I2c0I2', asked, at)
   local limits, head_bytes = byte(head, 2), #head
-  local length = from <= now and now < ends and head_bytes + 7 * limits
+  local length = now < ends and head_bytes + 7 * limits
   local format, offset = '<' .. rep('I7', limits), tostring(head_bytes)
   for _ = 1, runs do
     local first, subjects, cost, result

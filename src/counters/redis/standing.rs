@@ -26,8 +26,7 @@ pub struct Standing<'a> {
 /// The head that a plan's charge leaves in the windows that run, and who is asked by it.
 #[derive(Debug)]
 struct Expected {
-    /// From when and until when.
-    holds: (Timestamp, Timestamp),
+    until: Timestamp,
     head: Vec<u8>,
     room: [u64; LIMITS_MAX],
     runs: Vec<Run>,
@@ -78,8 +77,7 @@ impl<'a> Standing<'a> {
         push_number(&mut bytes, generation.map_or(0, Generation::number));
         push_short(&mut bytes, self.subjects.saturating_add(FIRST_PLACE).saturating_sub(1));
         push_short(&mut bytes, expected.len());
-        for Expected { holds: (from, until), head, room, runs } in expected {
-            push_instant(&mut bytes, from);
+        for Expected { until, head, room, runs } in expected {
             push_instant(&mut bytes, until);
             room.iter().for_each(|room| push_number(&mut bytes, *room));
             push_short(&mut bytes, head.len());
@@ -118,21 +116,20 @@ impl Expected {
         if plan.limits.is_empty() || plan.limits.len() > LIMITS_MAX {
             return None;
         }
-        let mut holds = (Timestamp::EPOCH, Timestamp::from_micros(i64::MAX));
+        let mut until = Timestamp::from_micros(i64::MAX);
         let mut head = vec![STATE_VERSION, u8::try_from(plan.limits.len()).ok()?, 1];
         let mut room = [COUNT_MAX; LIMITS_MAX];
         for (limit, room) in plan.limits.iter().zip(&mut room) {
             let Rule::FixedWindow(windows) = &limit.rule else { return None };
-            let start = windows.start(around);
-            let end = windows.end(start);
-            holds = (holds.0.max(start), holds.1.min(end));
+            let end = windows.end(around);
+            until = until.min(end);
             push_number(&mut head, limit.slot.raw());
             push_instant(&mut head, end);
             if limit.enforce {
                 *room = limit.requests.min(COUNT_MAX);
             }
         }
-        Some(Self { holds, head, room, runs: Vec::new() })
+        Some(Self { until, head, room, runs: Vec::new() })
     }
 }
 

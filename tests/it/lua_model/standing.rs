@@ -39,7 +39,15 @@ fn plain_step() -> impl Strategy<Value = Step> {
         let kind = LeaseKind::Request;
         Question { who, plan, units, mode, slots: 0, kind, identity: None }
     });
-    (a_step(), proptest::collection::vec(question, 1..16)).prop_map(|(step, asks)| Step { asks, ..step })
+    // Of the order of the shortest windows, so that what is expected often is of the window before or after.
+    let skew = prop_oneof![2 => Just(None), 1 => (-40_000_000..40_000_000_i64).prop_map(Some)];
+    let gap = prop_oneof![1 => Just(None), 2 => (0..20_000_000_i64).prop_map(Some)];
+    (a_step(), gap, skew, proptest::collection::vec(question, 1..16)).prop_map(|(step, gap, skew, asks)| Step {
+        gap: gap.unwrap_or(step.gap),
+        skew: skew.unwrap_or(step.skew),
+        asks,
+        ..step
+    })
 }
 
 #[test]
