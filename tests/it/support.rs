@@ -3,6 +3,7 @@
 
 pub mod answer;
 pub mod certificates;
+pub mod clock;
 pub mod postgres_server;
 pub mod quotad;
 pub mod redis_cluster;
@@ -40,9 +41,13 @@ macro_rules! on_both {
     };
 }
 
+/// Which hour it is, counted from the epoch.
+pub fn hour() -> i64 {
+    jiff::Timestamp::now().as_second().div_euclid(3600)
+}
+
 /// Runs a scenario, and once more where it failed while the hour turned: the windows began anew under it.
 pub async fn in_one_hour<F: Future<Output = ()>>(scenario: impl Fn() -> F) {
-    let hour = || jiff::Timestamp::now().as_second().div_euclid(3600);
     loop {
         let begun = hour();
         match AssertUnwindSafe(scenario()).catch_unwind().await {

@@ -42,7 +42,9 @@ impl RedisCluster {
         let start = |bus_port: &String| {
             let own = ["--cluster-enabled", "yes", "--cluster-port", bus_port, "--cluster-node-timeout", NODE_TIMEOUT];
             let quick = ["--repl-diskless-sync-delay", "0", "--cluster-replica-validity-factor", "0"];
-            RedisServer::start_with(&[&own[..], &quick, extra].concat())
+            // Else the masters that are left refuse everything while a slot has none.
+            let others_go_on = ["--cluster-require-full-coverage", "no"];
+            RedisServer::start_with(&[&own[..], &quick, &others_go_on, extra].concat())
         };
         let nodes: Vec<RedisServer> = bus_ports.iter().map(start).collect();
         let ids = nodes.iter().map(|node| node.cli(&["CLUSTER", "MYID"])).collect();
@@ -80,6 +82,10 @@ impl RedisCluster {
         &mut self.nodes[number]
     }
 
+    pub fn all(&mut self) -> Vec<&mut RedisServer> {
+        self.nodes.iter_mut().collect()
+    }
+
     /// Asks every master for the keys that begin so.
     pub fn keys(&self, pattern: &str) -> Vec<String> {
         let scan = |node: usize| self.nodes[node].cli(&["--scan", "--pattern", pattern]);
@@ -90,6 +96,18 @@ impl RedisCluster {
     /// `kill -9`; [`wait_until_whole`](Self::wait_until_whole) waits for its replica to take over.
     pub fn kill(&mut self, number: usize) {
         self.nodes[number].kill();
+    }
+
+    /// Until the others have the replica of this node in its place; it may be frozen only.
+    pub fn wait_until_replaced(&self, number: usize) {
+        let replica = (number + MASTERS) % (2 * MASTERS);
+        let is_replaced = |node: &RedisServer| {
+            let lines = lines_of(node);
+            let line = lines.iter().find(|line| line.port == self.nodes[replica].port());
+            line.is_some_and(|line| !line.slots.is_empty() && is(line, "master"))
+        };
+        let others = |node: &&RedisServer| node.runs() && node.port() != self.nodes[number].port();
+        wait("a replica in its place", || self.nodes.iter().filter(others).all(is_replaced));
     }
 
     /// Until every slot has a master that runs, and every node that runs knows.

@@ -119,6 +119,25 @@ impl RedisServer {
         panic!("redis-server did not start on port {}", self.port);
     }
 
+    /// Killed and started once more, with more arguments, without waiting until it has loaded what it had saved.
+    pub fn start_loading(&mut self, extra: &[&str]) {
+        self.kill();
+        let more = extra.iter().map(|argument| (*argument).to_owned());
+        let own = std::mem::take(&mut self.arguments);
+        self.arguments = own.iter().cloned().chain(more).collect();
+        self.child = Some(self.spawn());
+        self.arguments = own;
+    }
+
+    pub fn wait_until_loaded(&mut self) {
+        assert!(self.wait_until_up(), "redis-server did not load");
+    }
+
+    /// Which password `cli` says from now on.
+    pub fn set_password(&mut self, password: Option<&str>) {
+        self.password = password.map(str::to_owned);
+    }
+
     /// SIGSTOP: connections stay open and nothing is answered, until [`cont`](Self::cont).
     pub fn stop(&self) {
         self.signal("-STOP");

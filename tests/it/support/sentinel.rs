@@ -90,6 +90,12 @@ impl Sentinels {
         self.master()
     }
 
+    /// Until every node that runs follows the master.
+    pub fn wait_until_in_step(&self) {
+        let others = self.nodes.iter().filter(|node| node.runs()).count() - 1;
+        self.wait("replicas in step", || self.master_node().replicas_in_step() == others);
+    }
+
     /// A node by its port, to freeze it or to start it again: it comes back as what the sentinels tell it to be.
     pub fn node(&mut self, port: u16) -> &mut RedisServer {
         self.nodes.iter_mut().find(|node| node.port() == port).expect("a node")
@@ -97,6 +103,10 @@ impl Sentinels {
 
     pub fn sentinels(&mut self) -> &mut [RedisServer] {
         &mut self.sentinels
+    }
+
+    pub fn all(&mut self) -> Vec<&mut RedisServer> {
+        self.nodes.iter_mut().chain(&mut self.sentinels).collect()
     }
 
     fn are_well(&self) -> bool {

@@ -1,12 +1,24 @@
 //! A line that can be broken: it stands between the service and a server, on loopback, and fails as it is told to.
+//!
+//! | told | new connections | open ones |
+//! |---|---|---|
+//! | [`set`](TcpProxy::set) | as [`Replies`] says | the same |
+//! | [`hold_requests`](TcpProxy::hold_requests) | nothing asked arrives, answers do | the same |
+//! | [`go_half_open`](TcpProxy::go_half_open) | pass | carry nothing any more, and stay open |
+//! | [`cut`](TcpProxy::cut) | pass | are closed |
+//! | [`refuse`](TcpProxy::refuse) | are closed at once | are closed |
+//! | [`lead_to`](TcpProxy::lead_to) | go to another server | are closed |
+//!
+//! [`accepted`](TcpProxy::accepted) counts every attempt to connect, also those that were refused.
 
 use std::net::Ipv4Addr;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 /// What becomes of the bytes that come back from the server.
@@ -21,6 +33,8 @@ pub enum Replies {
     Garbage,
     /// The line is cut in the place of a reply: what was asked has been done.
     Lost,
+    /// They do not come, and the line stays open: what was asked has been done.
+    Swallowed,
 }
 
 pub struct TcpProxy {
@@ -30,9 +44,14 @@ pub struct TcpProxy {
 }
 
 struct Shared {
+    server: AtomicU16,
     replies: Mutex<Replies>,
+    holds_requests: AtomicBool,
+    refuses: AtomicBool,
     /// Connections of an earlier epoch carry nothing any more, and stay open.
     epoch: AtomicU64,
+    /// Changes when all open connections are to end.
+    cuts: watch::Sender<u64>,
     accepted: AtomicUsize,
 }
 
@@ -42,15 +61,21 @@ impl TcpProxy {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
         let port = listener.local_addr().expect("its address").port();
         let shared = Arc::new(Shared {
+            server: AtomicU16::new(server),
             replies: Mutex::new(Replies::Pass),
+            holds_requests: AtomicBool::new(false),
+            refuses: AtomicBool::new(false),
             epoch: AtomicU64::new(0),
+            cuts: watch::Sender::new(0),
             accepted: AtomicUsize::new(0),
         });
         let its_own = Arc::clone(&shared);
         let listener = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 its_own.accepted.fetch_add(1, Ordering::Relaxed);
-                tokio::spawn(carry(client, server, Arc::clone(&its_own)));
+                if !its_own.refuses.load(Ordering::Relaxed) {
+                    tokio::spawn(carry_until_cut(client, Arc::clone(&its_own)));
+                }
             }
         });
         Self { port, shared, listener }
@@ -64,12 +89,36 @@ impl TcpProxy {
         *self.shared.replies.lock().unwrap_or_else(PoisonError::into_inner) = replies;
     }
 
+    /// A line that is cut one way: what is asked meanwhile never arrives, not even afterwards.
+    pub fn hold_requests(&self, hold: bool) {
+        self.shared.holds_requests.store(hold, Ordering::Relaxed);
+    }
+
     /// The connections that are open carry nothing any more, though neither end is told. New ones do.
     pub fn go_half_open(&self) {
         self.shared.epoch.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How many connections were made.
+    /// Ends the connections that are open.
+    pub fn cut(&self) {
+        self.shared.cuts.send_modify(|cuts| *cuts += 1);
+    }
+
+    /// No connection is had any more, until it is told otherwise.
+    pub fn refuse(&self, refuse: bool) {
+        self.shared.refuses.store(refuse, Ordering::Relaxed);
+        if refuse {
+            self.cut();
+        }
+    }
+
+    /// From now on another server stands behind it.
+    pub fn lead_to(&self, server: u16) {
+        self.shared.server.store(server, Ordering::Relaxed);
+        self.cut();
+    }
+
+    /// How many connections were made, or tried.
     pub fn accepted(&self) -> usize {
         self.shared.accepted.load(Ordering::Relaxed)
     }
@@ -81,7 +130,16 @@ impl Drop for TcpProxy {
     }
 }
 
-async fn carry(client: TcpStream, server: u16, shared: Arc<Shared>) {
+async fn carry_until_cut(client: TcpStream, shared: Arc<Shared>) {
+    let mut cuts = shared.cuts.subscribe();
+    tokio::select! {
+        _ = cuts.changed() => {}
+        () = carry(client, &shared) => {}
+    }
+}
+
+async fn carry(client: TcpStream, shared: &Shared) {
+    let server = shared.server.load(Ordering::Relaxed);
     let Ok(server) = TcpStream::connect((Ipv4Addr::LOCALHOST, server)).await else { return };
     let born = shared.epoch.load(Ordering::Relaxed);
     let is_dead = || shared.epoch.load(Ordering::Relaxed) != born;
@@ -93,6 +151,9 @@ async fn carry(client: TcpStream, server: u16, shared: Arc<Shared>) {
         while let Ok(count @ 1..) = from_client.read(&mut bytes).await {
             if is_dead() {
                 std::future::pending::<()>().await;
+            }
+            if shared.holds_requests.load(Ordering::Relaxed) {
+                continue;
             }
             if to_server.write_all(&bytes[..count]).await.is_err() {
                 return;
@@ -125,6 +186,7 @@ async fn carry(client: TcpStream, server: u16, shared: Arc<Shared>) {
                     return;
                 }
                 Replies::Lost => return,
+                Replies::Swallowed => Ok(()),
             };
             if sent.is_err() {
                 return;
