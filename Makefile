@@ -1,4 +1,4 @@
-.PHONY: run test history lint bench audit advisories
+.PHONY: run test history faults lint bench audit advisories
 
 run: ## Run the service, embedded
 	cargo run --release --locked
@@ -10,6 +10,9 @@ history: ## Record a million operations of two instances on one Redis, and check
 	scripts/need redis-server=redis-server redis-cli=redis-server cc=gcc
 	QUOTAD_TEST_HISTORY_OPERATIONS=1000000 cargo test --release --locked --test it -- \
 		history::run history::planted --nocapture --test-threads 1
+
+faults: ## Break Redis in every way that is promised to be survived, at full length, and print what held
+	scripts/faults
 
 lint: ## Formatting and lints
 	cargo fmt --check

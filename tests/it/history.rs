@@ -2,12 +2,12 @@
 //! room. The checker is itself tested against planted bugs.
 
 mod cases;
-mod checker;
+pub mod checker;
 mod dice;
 mod limiter;
 mod planted;
-mod record;
-mod recorder;
+pub mod record;
+pub mod recorder;
 mod run;
 mod world;
 

@@ -1,8 +1,8 @@
-//! Several instances on the same servers: one limit, and one set of rulings.
+//! Several instances on the same servers: one set of rulings. That they share a limit exactly: `faults::crowd`.
 
 use std::time::Duration;
 
-use futures_util::future::{join, join_all};
+use futures_util::future::join;
 use serde_json::json;
 
 use crate::support::quotad::{Backend, Quotad, Start, Stores};
@@ -10,31 +10,6 @@ use crate::support::{in_one_hour, postgres_server, until};
 
 /// A change made on one instance holds on every other within a second; the rest is for a busy machine.
 const WITHIN: Duration = Duration::from_millis(1500);
-
-#[tokio::test]
-async fn two_instances_share_a_limit_exactly() {
-    in_one_hour(|| async {
-        let stores = Stores::start(Backend::RedisAndPostgres);
-        let settings = [("FREE_TIER_LIMIT_HOUR", "1000"), ("FREE_TIER_LIMIT_DAY", "5000")];
-        let (one, other) = join(stores.quotad(&settings), stores.quotad(&settings)).await;
-        let caller = async |number: usize| {
-            let mut allowed = 0;
-            for turn in 0..20 {
-                let quotad = if (number + turn).is_multiple_of(2) { &one } else { &other };
-                let answer = quotad.check(json!({"user_id": "hot"})).await;
-                assert!([200, 429].contains(&answer.status), "{}", answer.text);
-                allowed += u32::from(answer.status == 200);
-            }
-            allowed
-        };
-        let allowed: u32 = join_all((0..64).map(&caller)).await.into_iter().sum();
-        assert_eq!(allowed, 1000);
-        for quotad in [&one, &other] {
-            assert_eq!(quotad.quota("hot").await.field("requests_hour_used"), 1000);
-        }
-    })
-    .await;
-}
 
 #[tokio::test]
 async fn what_is_ruled_on_one_instance_holds_on_the_other() {
