@@ -85,3 +85,27 @@ on_each_place! {
         .await;
     }
 }
+
+/// Its counters are those that were known, and older.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_that_comes_back_with_an_older_snapshot_is_told_the_rest() {
+    let provoked = "killed, and back with a snapshot of half a day's use before, two instances";
+    row("running days are restored before they are granted anew", provoked, async |report| {
+        let mut place = Kind::Node.start();
+        let database = postgres_server::database();
+        let (one, other) = join(start(&place, &database).start(), start(&place, &database).start()).await;
+        back_on_redis(&one, USERS, Instant::now()).await;
+        back_on_redis(&other, USERS, Instant::now()).await;
+        place.cli_on_masters(&["SAVE"]);
+        let mut answers = ask(&[&one, &other], LIMIT / 2).await;
+        flushed().await;
+        place.kill();
+        place.start_again();
+        back_on_redis(&one, USERS, Instant::now()).await;
+        back_on_redis(&other, USERS, Instant::now()).await;
+        answers.0.extend(ask(&[&one, &other], ASKED).await.0);
+        let over = (0..USERS).map(|user| answers.of(user).allowed().saturating_sub(LIMIT)).sum();
+        report.exactly("granted over the limit", over, 0);
+    })
+    .await;
+}
