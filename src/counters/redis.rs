@@ -174,6 +174,15 @@ impl RedisCounters {
         Ok(watch.elapsed())
     }
 
+    /// Which run of which server answers; empty where it may not be asked.
+    pub async fn run_id(&self) -> Result<String, RedisError> {
+        match self.link.command(&[b"INFO".to_vec(), b"server".to_vec()]).await {
+            Ok(info) => Ok(about::run_id(&String::from_utf8_lossy(&info.unwrap_or_default()))),
+            Err(LinkError::Refused(text)) if text.starts_with("NOPERM") => Ok(String::new()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// What an operator should be told of the server.
     pub async fn warnings(&self) -> Result<Vec<String>, RedisError> {
         let info = self.link.command(&[b"INFO".to_vec()]).await?.unwrap_or_default();

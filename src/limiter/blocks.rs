@@ -152,6 +152,12 @@ impl Blocks {
         subjects.iter().for_each(|subject| self.give_back(subject));
     }
 
+    /// What was to be given back was lost with all that was charged.
+    pub fn forget_returns(&mut self) {
+        self.returns.clear();
+        self.lost.clear();
+    }
+
     /// The subject's counters were reset, and with them what the block was charged.
     pub fn forget(&mut self, subject: &Subject) {
         self.held.remove(subject);

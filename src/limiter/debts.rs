@@ -98,6 +98,10 @@ impl Debts {
         owing.limits.iter().for_each(|limit| decide::add(state, limit, &owing.state, now));
     }
 
+    pub fn subjects(&self) -> impl Iterator<Item = &Subject> {
+        self.owed.keys()
+    }
+
     pub fn clear(&mut self) {
         self.owed.clear();
     }

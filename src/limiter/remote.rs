@@ -33,6 +33,7 @@ use crate::domain::state::SubjectState;
 use crate::domain::subject::{Subject, UserId};
 use crate::domain::time::Timestamp;
 use restoring::Restoring;
+pub use restoring::Server;
 use smallvec::SmallVec;
 
 /// Rounds under way at once: one that Redis works on, and one on the wire.
@@ -86,8 +87,8 @@ pub struct Remote {
     lost_at: Option<String>,
     /// Which counters the rounds are meant for; `None` until that is known.
     generation: Option<Generation>,
-    /// Which server knows what is known here (`Link::server`).
-    server: u64,
+    /// Which server knows what is known here.
+    server: Server,
     /// Redis has lost its counters, and is told these.
     restoring: Option<Restoring>,
     in_flight: usize,
@@ -125,7 +126,7 @@ impl Remote {
             phase: Phase::Attaching,
             lost_at: None,
             generation: None,
-            server: 0,
+            server: Server::default(),
             restoring: None,
             in_flight: 0,
             missed: Vec::new(),

@@ -1,5 +1,16 @@
 //! What a server says of itself (`INFO`), as far as the counters depend on it.
 
+/// Which run of which server answers; empty where it may not be asked. A server that is started again may have read an older
+/// snapshot, and a replica may not have heard of the last that its master did.
+pub fn run_id(info: &str) -> String {
+    field(info, "run_id").unwrap_or_default().to_owned()
+}
+
+fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
+    let line = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    line.map(str::trim)
+}
+
 /// Scripts and commands are those of this version.
 const OLDEST: (u32, u32) = (6, 0);
 
@@ -8,10 +19,7 @@ const OLDEST: (u32, u32) = (6, 0);
 /// Counters have an expiry, so every policy but `noeviction` may remove them before their time where memory is bounded: their
 /// subjects would start afresh.
 pub fn warnings(info: &str) -> Vec<String> {
-    let field = |name: &str| {
-        let line = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-        line.map(str::trim)
-    };
+    let field = |name: &str| field(info, name);
     let mut warnings = Vec::new();
     let version = field("redis_version").unwrap_or_default();
     let mut numbers = version.split('.').map(str::parse::<u32>);
@@ -50,5 +58,6 @@ mod tests {
         let told = warnings(&info("5.0.14", "0", "noeviction"));
         assert!(told.len() == 1 && told[0].contains("5.0.14") && told[0].contains("6.0"), "{told:?}");
         assert_eq!(warnings(""), Vec::<String>::new());
+        assert_eq!((run_id("# Server\r\nrun_id:5f\r\n").as_str(), run_id("").as_str()), ("5f", ""));
     }
 }

@@ -8,7 +8,7 @@ use actix::prelude::*;
 use super::{ShardActor, in_time};
 use crate::counters::redis::{Generation, RedisCounters, RedisError, Verdict};
 use crate::limiter::redis_state::Failure;
-use crate::limiter::remote::Missed;
+use crate::limiter::remote::{Missed, Server};
 
 /// After so many ticks without a check Redis is asked for a sign of life.
 const QUIET_TICKS: u32 = 10;
@@ -22,6 +22,7 @@ struct Found {
     /// What came of the rounds whose answers were lost.
     missed: Vec<Option<Vec<Verdict>>>,
     generation: Option<Generation>,
+    server: Server,
 }
 
 /// A lane on its way back. Where another begins meanwhile this one ends.
@@ -130,7 +131,9 @@ impl ShardActor {
                 return Err(RedisError::Late(deadline));
             }
             let generation = in_time(deadline, redis.generation(None)).await?;
-            let mut found = Found { round_trip, missed: Vec::with_capacity(missed.len()), generation };
+            let run_id = in_time(deadline, redis.run_id()).await?;
+            let server = Server { number: redis.server(), run_id };
+            let mut found = Found { round_trip, missed: Vec::with_capacity(missed.len()), generation, server };
             for (id, _) in &missed {
                 found.missed.push(in_time(deadline, redis.missed(*id)).await?);
             }
@@ -142,10 +145,9 @@ impl ShardActor {
             }
             let now = actor.clock.now();
             let limits = actor.shard.known_limits();
-            let server = actor.redis.lane(lane).map_or(0, |redis| redis.server());
             let Some((remote, _)) = actor.shard.lane(lane) else { return };
             match found {
-                Ok(Found { round_trip, missed, generation }) => {
+                Ok(Found { round_trip, missed, generation, server }) => {
                     remote.answered(round_trip);
                     remote.found_missed(&missed, now);
                     if remote.must_restore(generation, server, limits) {
@@ -176,21 +178,21 @@ impl ShardActor {
             }));
             return;
         }
+        if let Some(generation) = found {
+            remote.adopt(generation);
+            let state = remote.redis_state();
+            ctx.spawn(wrap_future(async move { state.look_at(&redis).await }));
+            self.settle(way, ctx);
+            return;
+        }
         let restoration = self.redis.restoration.clone();
-        let finish = async move {
-            match found {
-                Some(generation) => Ok(generation),
-                None => restoration.finish(&redis, partition, now).await,
-            }
-        };
+        let finish = async move { restoration.finish(&redis, partition, now).await };
         ctx.spawn(wrap_future(finish).map(move |generation, actor: &mut Self, ctx| match generation {
             Ok(generation) => {
-                if let Some(((remote, _), redis)) = actor.shard.lane(lane).zip(actor.redis.lane(lane)) {
-                    remote.adopt(generation);
-                    let state = remote.redis_state();
-                    ctx.spawn(wrap_future(async move { state.look_at(&redis).await }));
+                if let Some((remote, _)) = actor.shard.lane(lane) {
+                    remote.restore_granted();
                 }
-                actor.settle(way, ctx);
+                actor.restore(way, Some(generation), ctx);
             }
             Err(error) => actor.give_up(way, &error, ctx),
         }));

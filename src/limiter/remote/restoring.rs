@@ -14,6 +14,15 @@ use crate::limiter::redis_state::Failure;
 /// Subjects that Redis is told of in one call: the script blocks it while it runs.
 const SUBJECTS_A_CALL: usize = 256;
 
+/// A server, as a lane tells it from others.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Server {
+    /// Which of those that the link has gone to (`Link::server`).
+    pub number: u64,
+    /// Which run of it.
+    pub run_id: String,
+}
+
 /// What is still to tell.
 #[derive(Debug)]
 pub struct Restoring {
@@ -21,13 +30,13 @@ pub struct Restoring {
     /// How the slots count that subjects have.
     limits: Vec<PlannedLimit>,
     /// Which server is told.
-    server: u64,
+    server: Server,
 }
 
 impl Remote {
     /// Redis has these counters, `None` being none, on this server. Where they are not those that were known, or another server
-    /// has them, what was seen of them is told, and then [`Remote::adopt`] follows; else nothing has to be done.
-    pub fn must_restore(&mut self, found: Option<Generation>, server: u64, limits: Vec<PlannedLimit>) -> bool {
+    /// or another run of it has them, what was seen of them is told, and then [`Remote::adopt`] follows; else nothing has to be done.
+    pub fn must_restore(&mut self, found: Option<Generation>, server: Server, limits: Vec<PlannedLimit>) -> bool {
         let is_known = found.is_some() && found == self.generation;
         if is_known && server == self.server {
             return false;
@@ -43,6 +52,7 @@ impl Remote {
             // What was seen holds what was granted on top of it, and the books of all instances do: nothing is owed any more.
             self.debts.clear();
             self.telling = None;
+            self.blocks.forget_returns();
         }
         self.restoring = Some(Restoring { subjects, limits, server });
         true
@@ -50,7 +60,7 @@ impl Remote {
 
     /// Whether another server answers than the one that knows what is known here. What it has not heard of is told it then.
     pub fn begin_moving(&mut self, node: String, server: u64) -> bool {
-        let moves = self.phase == Phase::Normal && server != self.server;
+        let moves = self.phase == Phase::Normal && server != self.server.number;
         if moves {
             self.leave(&Failure::at(node, "another server has taken over"));
             self.phase = Phase::Recovering;
@@ -70,6 +80,10 @@ impl Remote {
             if let Some((_, telling)) = &self.telling {
                 take_owed_from(telling, &mut state, &subject, now);
             }
+            // What is given out of it is charged already.
+            if let Some(block) = self.blocks.of(&subject) {
+                block.add_to(&mut state, now);
+            }
             let counts = |limit: &&PlannedLimit| decide::used(&state, limit, now) > 0;
             let limits: Vec<PlannedLimit> = restoring.limits.iter().filter(counts).cloned().collect();
             if !limits.is_empty() {
@@ -77,6 +91,15 @@ impl Remote {
             }
         }
         (!told.is_empty()).then_some((told, now))
+    }
+
+    /// The database's counts were told too. They may hold what was granted here meanwhile: so that it is not added on top, those
+    /// subjects are told once more as they are seen now.
+    pub fn restore_granted(&mut self) {
+        if let Some(restoring) = &mut self.restoring {
+            restoring.subjects.extend(self.debts.subjects().cloned());
+            self.debts.clear();
+        }
     }
 
     /// Redis has these counters, and knows of them what is known here.
