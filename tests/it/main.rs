@@ -32,7 +32,7 @@ mod persistence;
 mod planted_keys;
 mod policy;
 mod redis_away;
-mod redis_tls;
+mod redis_links;
 mod restart;
 mod scenarios;
 mod servers;

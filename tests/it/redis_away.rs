@@ -5,7 +5,9 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::support::answer::Answer;
-use crate::support::quotad::{Quotad, Start};
+#[cfg(not(feature = "actix-redis"))]
+use crate::support::quotad::Quotad;
+use crate::support::quotad::Start;
 use crate::support::redis_server::RedisServer;
 use crate::support::{in_one_hour, until};
 
@@ -17,12 +19,14 @@ fn service(redis: &RedisServer) -> Start {
     Start::new().redis(redis).set("FREE_TIER_LIMIT_DAY", "1000000").set("RESERVED_BLOCKS", "false")
 }
 
+#[cfg(not(feature = "actix-redis"))]
 async fn source(quotad: &Quotad) -> String {
     let answer = quotad.check(json!({"user_id": "probe", "dry_run": true})).await;
     answer.json["source"].as_str().unwrap_or_default().to_owned()
 }
 
 /// Until checks are answered by `expected`.
+#[cfg(not(feature = "actix-redis"))]
 async fn answered_by(quotad: &Quotad, expected: &str) {
     until(BACK_WITHIN, expected, async || (source(quotad).await == expected).then_some(())).await;
 }

@@ -14,7 +14,7 @@ use crate::limiter::remote::{Missed, Server};
 const QUIET_TICKS: u32 = 10;
 
 /// A line that gives no sign of life for so long, and for the deadline where that is longer, is made anew.
-const PATIENCE: Duration = Duration::from_millis(500);
+const PATIENCE: Duration = Duration::from_millis(250);
 
 /// What was found of a Redis that answers again.
 struct Found {

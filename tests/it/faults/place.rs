@@ -50,6 +50,7 @@ const SETTLED_WITHIN: Duration = Duration::from_secs(3);
 /// The longest that anything is waited for.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+#[cfg_attr(feature = "actix-redis", allow(dead_code, reason = "the plain link knows nodes alone"))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     Node,
