@@ -17,6 +17,7 @@ pub mod limit;
 pub mod plan;
 pub mod policy;
 pub mod report;
+pub mod revision;
 pub mod schedule;
 pub mod sliding_counter;
 pub mod sliding_log;

@@ -14,6 +14,7 @@ mod leases;
 mod openapi;
 mod path;
 mod policy;
+mod precondition;
 mod quotas;
 mod resource;
 mod subject;

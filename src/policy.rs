@@ -180,6 +180,11 @@ impl PolicyStore {
         layers.file.has_tier(name) || layers.settings.has_tier(name)
     }
 
+    /// Whether endpoint costs were set by the API.
+    pub fn has_api_costs(&self) -> bool {
+        self.layers().api.costs.is_some()
+    }
+
     fn put_in_force(&self, layers: &Layers) -> Result<(), InvalidPolicy> {
         self.0.in_force.store(Arc::new(layers.policy()?));
         Ok(())

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use diesel::prelude::*;
 use diesel_async::{AsyncConnection, RunQueryDsl};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::audit::AuditNote;
 use super::schema::{overrides, reset_schedules, tiers, users};
@@ -64,19 +64,6 @@ impl Database {
 
 fn note(action: &'static str, user: &UserId, before: Option<Value>, after: Option<Value>) -> AuditNote {
     AuditNote { action, target: format!("user:{user}"), before, after }
-}
-
-fn override_json(quota_override: &QuotaOverride) -> Value {
-    json!({
-        "custom_requests_per_hour": quota_override.requests_per_hour,
-        "custom_requests_per_day": quota_override.requests_per_day,
-        "expires_at": quota_override.expires_at,
-        "reason": quota_override.reason,
-    })
-}
-
-fn entry_json(entry: &UserEntry) -> Option<Value> {
-    (*entry != UserEntry::default()).then(|| json!({ "tier": entry.tier, "reset_schedule": entry.reset_schedule }))
 }
 
 /// What was put in by hand may not be readable: then the tier's own schedule holds.
@@ -174,7 +161,7 @@ on_both! {
 
     async fn override_json_of(connection: &mut Connection, user: &UserId) -> QueryResult<Option<Value>> {
         let known = overrides_of(connection, &[user.as_str()]).await?;
-        Ok(known.into_iter().next().map(|row| override_json(&quota_override(row))))
+        Ok(known.into_iter().next().map(|row| quota_override(row).to_json()))
     }
 
     pub(in crate::db) async fn put_override(
@@ -203,7 +190,7 @@ on_both! {
                     .execute(connection)
                     .await?;
                 changes::of_user(connection, version, user, now).await?;
-                let note = note("override.put", user, before, Some(override_json(new)));
+                let note = note("override.put", user, before, Some(new.to_json()));
                 audit::write(connection, version, &note, author, now).await
             })
             .await
@@ -290,7 +277,7 @@ on_both! {
                     }
                 }
                 changes::of_user(connection, version, user, now).await?;
-                let note = note("user.put", user, entry_json(&before), entry_json(entry));
+                let note = note("user.put", user, before.to_json(), entry.to_json());
                 audit::write(connection, version, &note, author, now).await?;
                 Ok(true)
             })

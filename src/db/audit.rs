@@ -1,6 +1,7 @@
 //! The table `audit`: who changed what, when, from where, before and after.
 
 use diesel::prelude::*;
+use diesel::result::Error as QueryError;
 use diesel_async::{AsyncConnection, RunQueryDsl};
 use serde_json::{Value, json};
 
@@ -63,7 +64,8 @@ on_both! {
         diesel::select(1.into_sql::<diesel::sql_types::Integer>()).execute(connection).await.map(|_| ())
     }
 
-    /// Writes the entry of the change `id`, in its transaction.
+    /// Writes the entry of the change `id`, in its transaction; which is rolled back where the author expects something else
+    /// than what was there before.
     pub(in crate::db) async fn write(
         connection: &mut Connection,
         id: i64,
@@ -71,6 +73,9 @@ on_both! {
         author: &Author,
         now: Timestamp,
     ) -> QueryResult<()> {
+        if !author.expects.is_met_by(note.before.as_ref()) {
+            return Err(QueryError::RollbackTransaction);
+        }
         diesel::insert_into(audit_table::table)
             .values((
                 audit_table::id.eq(id),

@@ -24,13 +24,19 @@ pub enum DbError {
     Query { operation: &'static str, source: QueryError },
     #[error("the tables of the database can't be brought up to date")]
     Migration { source: Box<dyn Error + Send + Sync> },
+    /// What was to be changed is not as its author expects it; nothing was.
+    #[error("it was changed by somebody else")]
+    Changed,
     #[error("could not {operation}: the operation broke off")]
     Broken { operation: &'static str },
 }
 
 impl DbError {
     pub(super) fn from_query(operation: &'static str, error: QueryError) -> Self {
-        if is_connection_error(&error) {
+        if matches!(error, QueryError::RollbackTransaction) {
+            // A change takes this way out alone: `audit::write`.
+            DbError::Changed
+        } else if is_connection_error(&error) {
             DbError::Unreachable { operation, source: Box::new(error) }
         } else {
             DbError::Query { operation, source: error }

@@ -5,6 +5,7 @@ use super::subject::UserId;
 use super::tier::TierName;
 use super::time::Timestamp;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 /// Numbers of an administrator that stand in for those of the tier. `None` leaves the tier's own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +23,16 @@ impl QuotaOverride {
     pub fn is_active(&self, now: Timestamp) -> bool {
         self.expires_at.is_none_or(|end| now < end)
     }
+
+    /// As the API shows it.
+    pub fn to_json(&self) -> Value {
+        json!({
+            "custom_requests_per_hour": self.requests_per_hour,
+            "custom_requests_per_day": self.requests_per_day,
+            "expires_at": self.expires_at,
+            "reason": self.reason,
+        })
+    }
 }
 
 /// What an administrator sets for a user beside an override; an entry that says nothing is none.
@@ -29,6 +40,13 @@ impl QuotaOverride {
 pub struct UserEntry {
     pub tier: Option<TierName>,
     pub reset_schedule: Option<ResetSchedule>,
+}
+
+impl UserEntry {
+    /// As the API shows it; `None` where it says nothing.
+    pub fn to_json(&self) -> Option<Value> {
+        (*self != Self::default()).then(|| json!({ "tier": self.tier, "reset_schedule": self.reset_schedule }))
+    }
 }
 
 /// A user as the database has it. A user without any entry is [`Account::unknown`].

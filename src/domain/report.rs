@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use super::revision::Expectation;
 use super::subject::UserId;
 use super::tier::TierName;
 use super::time::{Period, Timestamp};
@@ -64,13 +65,21 @@ pub struct UsageReport {
     pub top_ips: Vec<(String, Usage)>,
 }
 
-/// Who makes a change.
+/// Who makes a change, and to what they think they make it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Author {
     /// The credential, as `key:<id>`, `user:<id>` or `admin-key`.
     pub actor: String,
     /// Where the call came from.
     pub address: Option<IpAddr>,
+    /// What must be there, or nothing is changed.
+    pub expects: Expectation,
+}
+
+impl Author {
+    pub fn expecting(self, expects: Expectation) -> Self {
+        Self { expects, ..self }
+    }
 }
 
 /// One line of the audit trail.

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::body::Body;
 use super::error::Problem;
 use super::path::InPath;
-use super::{State, body, caller, subject};
+use super::{State, body, caller, precondition, subject};
 use crate::domain::account::UserEntry;
 use crate::domain::schedule::ResetSchedule;
 use crate::domain::subject::UserId;
@@ -33,7 +33,7 @@ pub async fn user(state: Data<State>, request: HttpRequest, InPath(id): InPath) 
     caller::admin(&state, &request)?;
     let account = state.books.account(&subject::user_id(&id)?).await?;
     let entry = UserEntry { tier: account.tier, reset_schedule: account.reset_schedule };
-    Ok(HttpResponse::Ok().json(user_json(&account.user_id, &entry)))
+    Ok(shown(&account.user_id, &entry))
 }
 
 pub async fn put_user(
@@ -50,12 +50,12 @@ pub async fn put_user(
     let entry = UserEntry { tier, reset_schedule };
     // A tier that the API alone has set may be removed at this moment.
     let must_be_set = entry.tier.as_ref().is_some_and(|tier| !state.policy.has_below_api(tier));
-    let author = caller::author(&state, &request, &admin);
+    let author = caller::author(&state, &request, &admin).expecting(precondition::expected(&request)?);
     if !state.books.put_user(&user, &entry, must_be_set, &author).await? {
         return Err(Problem::invalid("tier", "there is no such tier"));
     }
     state.limiter.forget(std::slice::from_ref(&user)).await;
-    Ok(HttpResponse::Ok().json(user_json(&user, &entry)))
+    Ok(shown(&user, &entry))
 }
 
 pub async fn audit(state: Data<State>, request: HttpRequest) -> Result<HttpResponse, Problem> {
@@ -80,6 +80,8 @@ pub async fn audit(state: Data<State>, request: HttpRequest) -> Result<HttpRespo
     Ok(HttpResponse::Ok().json(json!({ "items": items, "next": next })))
 }
 
-fn user_json(user: &UserId, entry: &UserEntry) -> Value {
-    json!({ "user_id": user.as_str(), "tier": entry.tier, "reset_schedule": entry.reset_schedule })
+fn shown(user: &UserId, entry: &UserEntry) -> HttpResponse {
+    let mut answer = HttpResponse::Ok();
+    precondition::tag(&mut answer, entry.to_json().as_ref());
+    answer.json(json!({ "user_id": user.as_str(), "tier": entry.tier, "reset_schedule": entry.reset_schedule }))
 }

@@ -9,6 +9,7 @@ use super::State;
 use super::error::Problem;
 use crate::domain::credential::Role;
 use crate::domain::report::Author;
+use crate::domain::revision::Expectation;
 use crate::identity::client_ip::Forwarding;
 use crate::identity::{Caller, CredentialHeaders};
 
@@ -36,7 +37,7 @@ pub fn admin(state: &State, request: &HttpRequest) -> Result<Caller, Problem> {
 
 /// The author of a change, for the audit.
 pub fn author(state: &State, request: &HttpRequest, caller: &Caller) -> Author {
-    Author { actor: caller.actor(), address: address(state, request) }
+    Author { actor: caller.actor(), address: address(state, request), expects: Expectation::Anything }
 }
 
 /// Where the request came from, as far as the proxies can be believed.

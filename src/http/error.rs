@@ -63,6 +63,12 @@ impl Problem {
         Self::new(StatusCode::CONFLICT, "Conflict", detail)
     }
 
+    /// 412: somebody else was quicker.
+    pub fn changed() -> Self {
+        let detail = "it is not as If-Match or If-None-Match says: read it again";
+        Self::new(StatusCode::PRECONDITION_FAILED, "Precondition failed", detail)
+    }
+
     pub fn too_large() -> Self {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "Body too large", "a body may have at most 1 MiB")
     }
@@ -133,6 +139,9 @@ impl From<LimiterError> for Problem {
 /// The cause is logged here, once; a client is told only that it can't be done now.
 impl From<BooksError> for Problem {
     fn from(error: BooksError) -> Self {
+        if matches!(error, BooksError::Changed) {
+            return Problem::changed();
+        }
         tracing::error!(
             error = &error as &dyn std::error::Error,
             "a request could not be answered for want of the database"

@@ -3,15 +3,16 @@
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::body::Body;
 use super::error::Problem;
 use super::path::InPath;
-use super::{State, body, caller};
+use super::{State, body, caller, precondition};
 use crate::domain::endpoint::{EndpointCost, EndpointCosts};
 use crate::domain::limit::Limit;
 use crate::domain::policy::TierRemoval;
+use crate::domain::revision::Expectation;
 use crate::domain::schedule::ResetSchedule;
 use crate::domain::tier::{CONCURRENT_MAX, Tier, TierName};
 use crate::policy::TierSource;
@@ -48,7 +49,7 @@ pub async fn tier(state: Data<State>, request: HttpRequest, InPath(name): InPath
     caller::admin(&state, &request)?;
     let policy = state.limiter.policy();
     let tier = policy.tiers().find(|tier| tier.name.as_str() == name);
-    tier.map(|tier| HttpResponse::Ok().json(tier)).ok_or_else(no_such_tier)
+    tier.map(shown).ok_or_else(no_such_tier)
 }
 
 pub async fn put_tier(
@@ -59,11 +60,12 @@ pub async fn put_tier(
 ) -> Result<HttpResponse, Problem> {
     let admin = caller::admin(&state, &request)?;
     let tier = body::parse::<TierBody>(&request, &bytes)?.into_tier(&name)?;
-    if !state.books.put_tier(&tier, &caller::author(&state, &request, &admin)).await? {
+    let expected = expected_of(&state, &request, &tier.name)?;
+    if !state.books.put_tier(&tier, &caller::author(&state, &request, &admin).expecting(expected)).await? {
         return Err(Problem::conflict("there are 1000 tiers already"));
     }
     state.policy.follow_api().await?;
-    Ok(HttpResponse::Ok().json(tier))
+    Ok(shown(&tier))
 }
 
 pub async fn delete_tier(
@@ -80,7 +82,8 @@ pub async fn delete_tier(
         Some(TierSource::Api) => {}
     }
     let is_elsewhere = state.policy.has_below_api(&name);
-    let removal = state.books.delete_tier(&name, is_elsewhere, &caller::author(&state, &request, &admin)).await?;
+    let author = caller::author(&state, &request, &admin).expecting(precondition::expected(&request)?);
+    let removal = state.books.delete_tier(&name, is_elsewhere, &author).await?;
     state.policy.follow_api().await?;
     match removal {
         TierRemoval::Removed => Ok(HttpResponse::NoContent().finish()),
@@ -91,7 +94,7 @@ pub async fn delete_tier(
 
 pub async fn endpoints(state: Data<State>, request: HttpRequest) -> Result<HttpResponse, Problem> {
     caller::admin(&state, &request)?;
-    Ok(HttpResponse::Ok().json(EndpointsView { costs: state.limiter.policy().endpoint_costs.rules().collect() }))
+    Ok(costs_shown(&state.limiter.policy().endpoint_costs))
 }
 
 pub async fn put_endpoints(
@@ -101,14 +104,54 @@ pub async fn put_endpoints(
 ) -> Result<HttpResponse, Problem> {
     let admin = caller::admin(&state, &request)?;
     let EndpointsBody { costs } = body::parse(&request, &bytes)?;
-    EndpointCosts::new(costs.clone()).map_err(|error| Problem::invalid(error.field, error.message))?;
-    state.books.put_endpoint_costs(&costs, &caller::author(&state, &request, &admin)).await?;
+    let costs = EndpointCosts::new(costs).map_err(|error| Problem::invalid(error.field, error.message))?;
+    let mut expected = precondition::expected(&request)?;
+    if !state.policy.has_api_costs() {
+        let known = to_json(&EndpointsView::of(&state.limiter.policy().endpoint_costs));
+        expected = precondition::expected_above(expected, Some(&known))?;
+    }
+    let rules: Vec<EndpointCost> = costs.rules().cloned().collect();
+    let author = caller::author(&state, &request, &admin).expecting(expected);
+    state.books.put_endpoint_costs(&rules, &author).await?;
     state.policy.follow_api().await?;
-    Ok(HttpResponse::Ok().json(EndpointsView { costs: state.limiter.policy().endpoint_costs.rules().collect() }))
+    Ok(costs_shown(&state.limiter.policy().endpoint_costs))
+}
+
+/// What is expected of a tier: one that the API has not set may be there all the same.
+fn expected_of(state: &State, request: &HttpRequest, name: &TierName) -> Result<Expectation, Problem> {
+    let expected = precondition::expected(request)?;
+    if state.policy.source_of(name) == Some(TierSource::Api) {
+        return Ok(expected);
+    }
+    let known = state.limiter.policy().tiers().find(|tier| tier.name == *name).map(to_json);
+    precondition::expected_above(expected, known.as_ref())
+}
+
+fn shown(tier: &Tier) -> HttpResponse {
+    let mut answer = HttpResponse::Ok();
+    precondition::tag(&mut answer, Some(&to_json(tier)));
+    answer.json(tier)
+}
+
+fn costs_shown(costs: &EndpointCosts) -> HttpResponse {
+    let (view, mut answer) = (EndpointsView::of(costs), HttpResponse::Ok());
+    precondition::tag(&mut answer, Some(&to_json(&view)));
+    answer.json(view)
+}
+
+fn to_json<T: Serialize>(shown: &T) -> Value {
+    // Names, numbers and texts always have a JSON form.
+    serde_json::to_value(shown).unwrap_or_default()
 }
 
 fn no_such_tier() -> Problem {
     Problem::absent("there is no such tier")
+}
+
+impl<'a> EndpointsView<'a> {
+    fn of(costs: &'a EndpointCosts) -> Self {
+        Self { costs: costs.rules().collect() }
+    }
 }
 
 impl TierBody {

@@ -9,7 +9,7 @@ use super::decision::{LimitView, OverrideView};
 use super::error::Problem;
 use super::path::InPath;
 use super::subject::{parse_ip, user_id};
-use super::{State, body, caller, headers};
+use super::{State, body, caller, headers, precondition};
 use crate::domain::account::QuotaOverride;
 use crate::domain::cost::LIMIT_MAX;
 use crate::domain::decision::LimitStatus;
@@ -87,7 +87,8 @@ pub async fn put_override(
     let user = user_id(&id)?;
     let quota_override = body::parse::<OverrideBody>(&request, &bytes)?.into_override(&user, state.clock.now())?;
     fits_logs(&state, &user, &quota_override).await?;
-    state.books.put_override(&user, &quota_override, &caller::author(&state, &request, &admin)).await?;
+    let author = caller::author(&state, &request, &admin).expecting(precondition::expected(&request)?);
+    state.books.put_override(&user, &quota_override, &author).await?;
     state.limiter.forget(std::slice::from_ref(&user)).await;
     show(&state, Subject::User(user), None).await
 }
@@ -114,7 +115,8 @@ pub async fn delete_override(
 ) -> Result<HttpResponse, Problem> {
     let admin = caller::admin(&state, &request)?;
     let user = user_id(&id)?;
-    let removed = state.books.delete_override(&user, &caller::author(&state, &request, &admin)).await?;
+    let author = caller::author(&state, &request, &admin).expecting(precondition::expected(&request)?);
+    let removed = state.books.delete_override(&user, &author).await?;
     state.limiter.forget(std::slice::from_ref(&user)).await;
     if removed { Ok(HttpResponse::NoContent().finish()) } else { Err(Problem::absent("this user has no override")) }
 }
@@ -164,6 +166,8 @@ async fn show(state: &State, subject: Subject, claimed: Option<TierName>) -> Res
     let status = state.limiter.status(subject, claimed).await?;
     let mut answer = HttpResponse::Ok();
     headers::put(&mut answer, &status.decision, state.limiter.is_enforcing());
+    // The tag is of what can be set here: counts change all the time.
+    precondition::tag(&mut answer, status.active_override.as_ref().map(QuotaOverride::to_json).as_ref());
     Ok(answer.json(QuotaUsage::of(&status)))
 }
 

@@ -13,6 +13,9 @@ pub enum BooksError {
     /// The database is there and refused.
     #[error("the database refused")]
     Refused { source: Arc<DbError> },
+    /// What was to be changed is not as its author expects it; nothing was.
+    #[error("it was changed by somebody else")]
+    Changed,
     /// Persistence was closed.
     #[error("persistence has stopped")]
     Stopped,
@@ -27,6 +30,9 @@ impl BooksError {
 
 impl From<DbError> for BooksError {
     fn from(error: DbError) -> Self {
+        if matches!(error, DbError::Changed) {
+            return BooksError::Changed;
+        }
         let source = Arc::new(error);
         if source.is_unavailable() { BooksError::away(source) } else { BooksError::Refused { source } }
     }

@@ -31,6 +31,7 @@ mod packaging;
 mod persistence;
 mod planted_keys;
 mod policy;
+mod preconditions;
 mod redis_away;
 mod redis_links;
 mod restart;

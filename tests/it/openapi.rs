@@ -57,11 +57,10 @@ impl Tour {
         operation: &Operation,
         path: &str,
         body: Option<(&str, Vec<u8>)>,
-        key: (&str, &str),
+        headers: &[(&str, &str)],
         status: u16,
     ) -> Answer {
         let method = operation.method.to_uppercase().parse().expect("a method");
-        let headers: &[(&str, &str)] = if key.1.is_empty() { &[] } else { &[key] };
         let answer = self.quotad.send(method, path, body, headers).await;
         assert_eq!(answer.status, status, "{operation:?} {path}: {}", answer.text);
         self.document.assert_answer(operation, &answer);
@@ -77,14 +76,14 @@ impl Tour {
             self.document.assert_valid(schema, body, &format!("the body of {operation:?}"));
         }
         let bytes = body.map(|body| ("application/json", body.to_string().into_bytes()));
-        self.send(&operation, path, bytes, ("x-api-key", ADMIN_KEY), status).await
+        self.send(&operation, path, bytes, &[("x-api-key", ADMIN_KEY)], status).await
     }
 
     /// What every operation answers to those who may not, and to what can't be read.
     async fn refusals(&mut self, operation: &Operation) {
         let user = format!("Bearer {}", token(json!({"sub": "42"})));
         let of_self = operation.path.contains("/me/");
-        let admin = ("x-api-key", ADMIN_KEY);
+        let admin: &[(&str, &str)] = &[("x-api-key", ADMIN_KEY)];
         let path = filled(&operation.path, "x");
         let documented = self.document.of(operation);
         let takes_a_body = documented.get("requestBody").is_some();
@@ -92,9 +91,9 @@ impl Tour {
             return;
         }
         let json = |text: &str| takes_a_body.then(|| ("application/json", text.as_bytes().to_vec()));
-        self.send(operation, &path, json("{}"), ("x-api-key", ""), 401).await;
+        self.send(operation, &path, json("{}"), &[], 401).await;
         // The admin key speaks for no user; a user speaks for nobody else.
-        let lesser = if of_self { admin } else { ("authorization", user.as_str()) };
+        let lesser = if of_self { admin } else { &[("authorization", user.as_str())] };
         self.send(operation, &path, json("{}"), lesser, 403).await;
         if operation.path.contains('{') {
             self.send(operation, &filled(&operation.path, "%FF"), json("{}"), admin, 400).await;
@@ -164,7 +163,7 @@ async fn checks(tour: &mut Tour) {
     // A bad item does not agree with the document, and is answered in its place.
     let bad = Some(("application/json", json!({"checks": [{"user_id": ""}]}).to_string().into_bytes()));
     let operation = Operation { path: batch.to_owned(), method: "post".to_owned() };
-    tour.send(&operation, batch, bad, ("x-api-key", ADMIN_KEY), 200).await;
+    tour.send(&operation, batch, bad, &[("x-api-key", ADMIN_KEY)], 200).await;
     tour.ask(Method::POST, one, one, Some(json!({"user_id": "43", "items": 100})), 200).await;
     tour.ask(Method::POST, one, one, Some(json!({"user_id": "43"})), 429).await;
 }
@@ -194,7 +193,7 @@ async fn quotas(tour: &mut Tour) {
         ("/api/v2/users/me/quota/history", "/api/v2/users/me/quota/history?granularity=week", 422),
     ] {
         let operation = Operation { path: template.to_owned(), method: "get".to_owned() };
-        tour.send(&operation, path, None, ("authorization", &user), status).await;
+        tour.send(&operation, path, None, &[("authorization", &user)], status).await;
     }
     let quota = "/api/v2/admin/quotas/{user_id}";
     let set = json!({"custom_requests_per_hour": 500, "expires_at": "2999-12-01T00:00:00Z", "reason": "r"});
@@ -226,6 +225,28 @@ async fn quotas(tour: &mut Tour) {
     }
 }
 
+/// What is set is changed only as its author has seen it.
+async fn conditions(tour: &mut Tour) {
+    let (quota, user) = ("/api/v2/admin/quotas/{user_id}", "/api/v2/admin/users/{user_id}");
+    let (tier, costs) = ("/api/v2/admin/tiers/{name}", "/api/v2/admin/endpoints");
+    let set = Some(json!({"custom_requests_per_hour": 5}));
+    tour.ask(Method::PUT, quota, &filled(quota, "42"), set.clone(), 200).await;
+    tour.ask(Method::PUT, tier, &filled(tier, "silver"), Some(json!({"limits": []})), 200).await;
+    for (method, template, text, body) in [
+        ("put", quota, "42", set),
+        ("delete", quota, "42", None),
+        ("put", user, "42", Some(json!({"tier": "pro"}))),
+        ("put", tier, "silver", Some(json!({"limits": []}))),
+        ("delete", tier, "silver", None),
+        ("put", costs, "", Some(json!({"costs": []}))),
+    ] {
+        let operation = Operation { path: template.to_owned(), method: method.to_owned() };
+        let bytes = body.map(|body| ("application/json", body.to_string().into_bytes()));
+        let stale = [("x-api-key", ADMIN_KEY), ("if-match", "\"seen long ago\"")];
+        tour.send(&operation, &filled(template, text), bytes, &stale, 412).await;
+    }
+}
+
 async fn administration(tour: &mut Tour) {
     let (user, keys, key) = ("/api/v2/admin/users/{user_id}", "/api/v2/admin/keys", "/api/v2/admin/keys/{id}");
     let (usage, audit) = ("/api/v2/admin/quotas/usage", "/api/v2/admin/audit");
@@ -248,6 +269,7 @@ async fn administration(tour: &mut Tour) {
         tour.ask(method, template, &path, body, status).await;
     }
     policy(tour).await;
+    conditions(tour).await;
     let wanted = json!({"name": "k", "role": "user", "user_id": "42", "expires_at": "2999-12-01T00:00:00Z"});
     let made = tour.ask(Method::POST, keys, keys, Some(wanted), 201).await;
     let path = filled(key, made.json["id"].as_str().expect("an id"));
@@ -307,6 +329,6 @@ async fn policy(tour: &mut Tour) {
 async fn operating(tour: &mut Tour) {
     for path in ["/health", "/health/live", "/health/ready", "/metrics", "/openapi.json"] {
         let operation = Operation { path: path.to_owned(), method: "get".to_owned() };
-        tour.send(&operation, path, None, ("x-api-key", ""), 200).await;
+        tour.send(&operation, path, None, &[], 200).await;
     }
 }

@@ -12,6 +12,7 @@ use quotad::domain::account::{Account, QuotaOverride, UserEntry};
 use quotad::domain::credential::{ApiKeyRecord, KeyId, Role};
 use quotad::domain::limit::SlotId;
 use quotad::domain::report::{Author, Granularity, HistoryItem};
+use quotad::domain::revision::Expectation;
 use quotad::domain::state::{Slot, SubjectState};
 use quotad::domain::subject::{ClientAddress, Subject, UserId};
 use quotad::domain::tier::TierName;
@@ -221,7 +222,11 @@ fn applied() -> FlushOutcome {
 }
 
 fn author() -> Author {
-    Author { actor: "key:testkey1".to_owned(), address: Some("203.0.113.9".parse().unwrap()) }
+    Author {
+        actor: "key:testkey1".to_owned(),
+        address: Some("203.0.113.9".parse().unwrap()),
+        expects: Expectation::Anything,
+    }
 }
 
 fn state(whole_at: Timestamp) -> SubjectState {

@@ -106,7 +106,7 @@ on_every_database! {
         database.delete_override(&id("42"), &author(), at(1)).await.unwrap();
         database.put_user(&id("42"), &entry(Some("pro")), false, &author(), at(2)).await.unwrap();
         database.insert_key(&api_key("aaaaaaaa"), &author(), at(3)).await.unwrap();
-        let itself = Author { actor: "quotad".to_owned(), address: None };
+        let itself = Author { actor: "quotad".to_owned(), address: None, expects: Expectation::Anything };
         database.revoke_key(&KeyId::parse("aaaaaaaa").unwrap(), &itself, at(4)).await.unwrap();
         let seen = database.changes_since(0).await.unwrap().version;
         database.note_reset(&user("42"), json!(["hour"]), &author(), at(5)).await.unwrap();
