@@ -16,6 +16,10 @@ const QUIET_TICKS: u32 = 10;
 /// A line that gives no sign of life for so long, and for the deadline where that is longer, is made anew.
 const PATIENCE: Duration = Duration::from_millis(250);
 
+/// After a server was told what it lacks, other instances have so long to tell it theirs. The larger count stays: what would be charged
+/// before they have told would hide what they know and the server does not.
+const ALL_TELL: Duration = Duration::from_millis(300);
+
 /// What was found of a Redis that answers again.
 struct Found {
     round_trip: Duration,
@@ -180,9 +184,13 @@ impl ShardActor {
         }
         if let Some(generation) = found {
             remote.adopt(generation);
-            let state = remote.redis_state();
+            let (state, decided_before) = (remote.redis_state(), !remote.is_attaching());
             ctx.spawn(wrap_future(async move { state.look_at(&redis).await }));
-            self.settle(way, ctx);
+            if decided_before {
+                ctx.run_later(ALL_TELL, move |actor, ctx| actor.settle(way, ctx));
+            } else {
+                self.settle(way, ctx);
+            }
             return;
         }
         let restoration = self.redis.restoration.clone();

@@ -21,6 +21,11 @@ impl Remote {
         self.phase == Phase::Away && self.in_flight == 0
     }
 
+    /// Whether it is not known yet which counters Redis has.
+    pub fn is_attaching(&self) -> bool {
+        self.phase == Phase::Attaching
+    }
+
     /// How Redis is, as all lanes see it.
     pub fn redis_state(&self) -> RedisState {
         self.state.clone()

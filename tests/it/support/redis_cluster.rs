@@ -42,9 +42,11 @@ impl RedisCluster {
         let start = |bus_port: &String| {
             let own = ["--cluster-enabled", "yes", "--cluster-port", bus_port, "--cluster-node-timeout", NODE_TIMEOUT];
             let quick = ["--repl-diskless-sync-delay", "0", "--cluster-replica-validity-factor", "0"];
+            // A master that gave its last slot away stays one, to take slots again.
+            let masters_stay = ["--cluster-allow-replica-migration", "no"];
             // Else the masters that are left refuse everything while a slot has none.
             let others_go_on = ["--cluster-require-full-coverage", "no"];
-            RedisServer::start_with(&[&own[..], &quick, &others_go_on, extra].concat())
+            RedisServer::start_with(&[&own[..], &quick, &masters_stay, &others_go_on, extra].concat())
         };
         let nodes: Vec<RedisServer> = bus_ports.iter().map(start).collect();
         let ids = nodes.iter().map(|node| node.cli(&["CLUSTER", "MYID"])).collect();
