@@ -1,4 +1,4 @@
-//! Redis, and load, on bad days: each row provokes one thing and says what was promised, a figure, and whether it held.
+//! Redis, the database, and load, on bad days: each row provokes one thing and says what was promised, a figure, and whether it held.
 //!
 //! `make test` runs a short form that judges counts and correctness, and times only as far as a busy machine keeps them.
 //! `make faults` runs the whole length and judges times too (docs/faults.md).
@@ -11,6 +11,7 @@ mod load;
 mod report;
 
 mod absent;
+mod books;
 mod clocks;
 mod content;
 mod crowd;

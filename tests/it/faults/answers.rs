@@ -85,6 +85,16 @@ impl Answers {
         millis(all.get(at.min(all.len().saturating_sub(1))).copied().unwrap_or_default())
     }
 
+    /// Those that got no answer, though they may have been heard.
+    pub fn unknown(&self) -> u64 {
+        self.with_status(0)
+    }
+
+    pub fn and(mut self, others: Self) -> Self {
+        self.0.extend(others.0);
+        self
+    }
+
     fn with_status(&self, status: u16) -> u64 {
         self.0.iter().filter(|answered| answered.status == status).count() as u64
     }

@@ -24,6 +24,7 @@ pub struct Load {
     callers: u64,
     pause: Duration,
     choose: Arc<Choose>,
+    goes_on: bool,
 }
 
 /// Callers at work.
@@ -46,11 +47,16 @@ pub fn name(user: u32) -> String {
 impl Load {
     /// So many callers who ask for user 0, and rest for a millisecond in between.
     pub fn of(callers: u64) -> Self {
-        Self { callers, pause: Duration::from_millis(1), choose: Arc::new(|_, _| 0) }
+        Self { callers, pause: Duration::from_millis(1), choose: Arc::new(|_, _| 0), goes_on: false }
     }
 
     pub fn resting(self, pause: Duration) -> Self {
         Self { pause, ..self }
+    }
+
+    /// An instance may end meanwhile: what gets no answer has status 0, and may have been granted if it was heard.
+    pub fn through_ends(self) -> Self {
+        Self { goes_on: true, ..self }
     }
 
     /// For so many users in turn.
@@ -77,7 +83,10 @@ impl Load {
                         break;
                     }
                     let address = &addresses[((number + turn) % addresses.len() as u64) as usize];
-                    let answered = ask(&http, address, (load.choose)(number, turn)).await;
+                    let Some(answered) = ask(&http, address, (load.choose)(number, turn), load.goes_on).await else {
+                        tokio::time::sleep(load.pause).await;
+                        continue;
+                    };
                     counts.answers.fetch_add(1, Ordering::Relaxed);
                     counts.by_fallback.fetch_add(u64::from(answered.source == Source::Fallback), Ordering::Relaxed);
                     answers.push(answered);
@@ -127,7 +136,8 @@ impl Running {
     }
 }
 
-async fn ask(http: &reqwest::Client, address: &str, user: u32) -> Answered {
+/// `None` where nobody listened, and somebody may have ended.
+async fn ask(http: &reqwest::Client, address: &str, user: u32, may_end: bool) -> Option<Answered> {
     let request = http.post(format!("http://{address}/api/v2/check")).header("x-api-key", ADMIN_KEY);
     let request = request.json(&json!({"user_id": name(user)}));
     let at = Instant::now();
@@ -137,10 +147,15 @@ async fn ask(http: &reqwest::Client, address: &str, user: u32) -> Answered {
     };
     let answer = answer.await;
     let took = at.elapsed();
-    let (status, body) = answer.unwrap_or_else(|error| panic!("no answer: {error:?}"));
+    let (status, body) = match answer {
+        Ok(answer) => answer,
+        Err(error) if may_end && error.is_connect() => return None,
+        Err(_) if may_end => return Some(Answered { user, at, took, status: 0, source: Source::None }),
+        Err(error) => panic!("no answer: {error:?}"),
+    };
     let json: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
     if [200, 429].contains(&status) {
         assert_eq!(json["subject"], format!("user:{}", name(user)), "an answer of somebody else's");
     }
-    Answered { user, at, took, status, source: Source::named(json["source"].as_str().unwrap_or_default()) }
+    Some(Answered { user, at, took, status, source: Source::named(json["source"].as_str().unwrap_or_default()) })
 }

@@ -1,7 +1,8 @@
 //! Connections that are left in the middle of something: none of them is used again, and none holds its locks for long.
 
-use super::lost_answers::{ANSWER, NEVER, Proxy};
+use super::lost_answers::proxy_before;
 use super::*;
+use crate::support::tcp_proxy::Fate;
 
 /// A statement that was given up is still on its way: whoever got its connection next would wait for it too.
 #[actix::test]
@@ -37,16 +38,16 @@ async fn a_connection_on_which_a_statement_was_given_up_is_not_used_again() {
 async fn a_transaction_that_is_left_open_does_not_hold_up_the_others_for_long() {
     let home = Home::postgres();
     let direct = home.database().await;
-    let proxy = Proxy::before(&home).await;
-    let database = Database::connect(&proxy.settings).unwrap();
+    let (proxy, settings) = proxy_before(&home).await;
+    let database = Database::connect(&settings).unwrap();
     database.ping().await.unwrap();
-    proxy.lose(NEVER);
+    proxy.at_next("COMMIT", Fate::IsHeld);
     database.put_user(&id("1"), &entry(Some("pro")), false, &author(), HOUR).await.unwrap_err();
     let write =
         async { while direct.put_user(&id("2"), &entry(Some("pro")), false, &author(), HOUR).await.is_err() {} };
     tokio::time::timeout(Duration::from_secs(60), write).await.expect("the server ends the session");
     assert_eq!(direct.load_accounts(&[id("1"), id("2")]).await.unwrap().len(), 1);
-    proxy.lose(ANSWER);
+    proxy.at_next("COMMIT", Fate::LosesReply);
 }
 
 /// Sessions end under load, as when the server restarts: whatever was recorded is there in the end, once.

@@ -10,6 +10,8 @@ use quotad::config::{DatabaseLocation, DatabaseSettings, Secret};
 use quotad::db::Database;
 use tokio_postgres::{Client, NoTls};
 
+use super::tcp_proxy::TcpProxy;
+
 /// The address of a fresh, migrated database. It may be called from async code: the work is done on a thread of its own.
 ///
 /// Panics where no server was started.
@@ -33,6 +35,19 @@ pub fn server_url() -> String {
 pub fn url_of(name: &str) -> String {
     let (server, _) = server_url().rsplit_once('/').map(|(a, b)| (a.to_owned(), b.to_owned())).expect("a path");
     format!("{server}/{name}")
+}
+
+/// Where the server listens on loopback.
+pub fn port() -> u16 {
+    let url = server_url();
+    let port = url.rsplit(':').next().and_then(|end| end.split('/').next());
+    port.expect("a port").parse().expect("a number")
+}
+
+/// The same database, asked by way of a proxy before the server.
+pub fn url_through(url: &str, proxy: &TcpProxy) -> String {
+    let through = url.replacen(&format!("localhost:{}", port()), &format!("127.0.0.1:{}", proxy.port()), 1);
+    format!("{through}?sslmode=disable")
 }
 
 const TEMPLATE_NAME: &str = "quotad_template";

@@ -8,12 +8,13 @@
 //! | [`cut`](TcpProxy::cut) | pass | are closed |
 //! | [`refuse`](TcpProxy::refuse) | are closed at once | are closed |
 //! | [`lead_to`](TcpProxy::lead_to) | go to another server | are closed |
+//! | [`at_next`](TcpProxy::at_next) | the one that next asks with a text meets a fate | the same |
 //!
 //! [`accepted`](TcpProxy::accepted) counts every attempt to connect, also those that were refused.
 
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -37,6 +38,17 @@ pub enum Replies {
     Swallowed,
 }
 
+/// What becomes of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// The server executes it, and the line is cut in the place of its reply.
+    LosesReply,
+    /// The server never gets it, and the line is cut.
+    IsLost,
+    /// The server never gets it, and neither side hears of it.
+    IsHeld,
+}
+
 pub struct TcpProxy {
     port: u16,
     shared: Arc<Shared>,
@@ -46,6 +58,7 @@ pub struct TcpProxy {
 struct Shared {
     server: AtomicU16,
     replies: Mutex<Replies>,
+    next: Mutex<Option<(&'static str, Fate)>>,
     holds_requests: AtomicBool,
     refuses: AtomicBool,
     /// Connections of an earlier epoch carry nothing any more, and stay open.
@@ -63,6 +76,7 @@ impl TcpProxy {
         let shared = Arc::new(Shared {
             server: AtomicU16::new(server),
             replies: Mutex::new(Replies::Pass),
+            next: Mutex::new(None),
             holds_requests: AtomicBool::new(false),
             refuses: AtomicBool::new(false),
             epoch: AtomicU64::new(0),
@@ -87,6 +101,16 @@ impl TcpProxy {
 
     pub fn set(&self, replies: Replies) {
         *self.shared.replies.lock().unwrap_or_else(PoisonError::into_inner) = replies;
+    }
+
+    /// What becomes of the next request that holds this text.
+    pub fn at_next(&self, text: &'static str, fate: Fate) {
+        *self.shared.next() = Some((text, fate));
+    }
+
+    /// Whether what was to happen [`at_next`](Self::at_next) has begun.
+    pub fn has_happened(&self) -> bool {
+        self.shared.next().is_none()
     }
 
     /// A line that is cut one way: what is asked meanwhile never arrives, not even afterwards.
@@ -124,6 +148,17 @@ impl TcpProxy {
     }
 }
 
+impl Shared {
+    fn next(&self) -> MutexGuard<'_, Option<(&'static str, Fate)>> {
+        self.next.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn fate_of(&self, asked: &[u8]) -> Option<Fate> {
+        let is_met = |(text, _): &mut (&str, Fate)| asked.windows(text.len()).any(|window| window == text.as_bytes());
+        self.next().take_if(is_met).map(|(_, fate)| fate)
+    }
+}
+
 impl Drop for TcpProxy {
     fn drop(&mut self) {
         self.listener.abort();
@@ -146,6 +181,7 @@ async fn carry(client: TcpStream, shared: &Shared) {
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_server, mut to_server) = server.into_split();
+    let loses_reply = AtomicBool::new(false);
     let asked = async {
         let mut bytes = vec![0; 64 * 1024];
         while let Ok(count @ 1..) = from_client.read(&mut bytes).await {
@@ -154,6 +190,12 @@ async fn carry(client: TcpStream, shared: &Shared) {
             }
             if shared.holds_requests.load(Ordering::Relaxed) {
                 continue;
+            }
+            match shared.fate_of(&bytes[..count]) {
+                Some(Fate::LosesReply) => loses_reply.store(true, Ordering::Relaxed),
+                Some(Fate::IsLost) => return,
+                Some(Fate::IsHeld) => std::future::pending().await,
+                None => {}
             }
             if to_server.write_all(&bytes[..count]).await.is_err() {
                 return;
@@ -165,6 +207,9 @@ async fn carry(client: TcpStream, shared: &Shared) {
         while let Ok(count @ 1..) = from_server.read(&mut bytes).await {
             if is_dead() {
                 std::future::pending::<()>().await;
+            }
+            if loses_reply.load(Ordering::Relaxed) {
+                return;
             }
             let replies = *shared.replies.lock().unwrap_or_else(PoisonError::into_inner);
             let sent = match replies {
