@@ -87,12 +87,13 @@ async fn commits_whose_answers_are_lost_count_once() {
     row("usage persisted is usage admitted, exactly", "COMMIT answered into a cut line", async |report| {
         let (proxy, quotad) = behind_a_proxy("10").await;
         let load = Load::of(4).for_users(USERS);
-        let times = either(20, 200);
+        let times: u32 = either(20, 200);
         let (answers, ()) = load
             .during(&[&quotad], async |running| {
-                for _ in 0..times {
+                for turn in 1..=times {
                     proxy.at_next("COMMIT", Fate::LosesReply);
-                    until(WITHIN, "a commit", async || proxy.has_happened().then_some(())).await;
+                    let failures = async || quotad.metric("quotad_usage_flush_failures").await;
+                    until(WITHIN, "a lost answer", async || (failures().await >= f64::from(turn)).then_some(())).await;
                     // Else what is lost next is the commit that finds out about this one.
                     well(&quotad).await;
                     running.more(5).await;

@@ -108,11 +108,6 @@ impl TcpProxy {
         *self.shared.next() = Some((text, fate));
     }
 
-    /// Whether what was to happen [`at_next`](Self::at_next) has begun.
-    pub fn has_happened(&self) -> bool {
-        self.shared.next().is_none()
-    }
-
     /// A line that is cut one way: what is asked meanwhile never arrives, not even afterwards.
     pub fn hold_requests(&self, hold: bool) {
         self.shared.holds_requests.store(hold, Ordering::Relaxed);
