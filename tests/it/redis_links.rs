@@ -2,6 +2,8 @@
 //! cluster; and how many connections go that way.
 #![cfg(not(feature = "actix-redis"))]
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use crate::support::certificates::{Certificates, text};
@@ -9,6 +11,10 @@ use crate::support::quotad::{Quotad, Start};
 use crate::support::redis_cluster::RedisCluster;
 use crate::support::redis_server::RedisServer;
 use crate::support::sentinel::{Passwords, Sentinels};
+use crate::support::tcp_proxy::TcpProxy;
+use crate::support::until;
+
+const WITHIN: Duration = Duration::from_secs(10);
 
 async fn source(quotad: &Quotad) -> String {
     let answer = quotad.check(json!({"user_id": "u"})).await;
@@ -55,6 +61,19 @@ async fn counters_stand_in_the_database_that_is_named() {
     assert_eq!(source(&quotad).await, "redis");
     assert_eq!(redis.cli(&["DBSIZE"]), "0");
     assert_ne!(redis.cli(&["-n", "3", "DBSIZE"]), "0");
+}
+
+/// The line it listens by carries nothing any more, and neither end is told.
+#[tokio::test]
+async fn a_service_that_hears_nothing_listens_anew() {
+    let redis = RedisServer::start();
+    let proxy = TcpProxy::before(redis.port()).await;
+    let quotad = Start::new().redis_at(&format!("redis://127.0.0.1:{}", proxy.port())).start().await;
+    let listening = || redis.cli(&["CLIENT", "LIST", "TYPE", "pubsub"]).lines().filter(|line| !line.is_empty()).count();
+    until(WITHIN, "it listens", async || (listening() == 1).then_some(())).await;
+    proxy.go_half_open();
+    until(WITHIN, "it listens by another line", async || (listening() == 2).then_some(())).await;
+    drop(quotad);
 }
 
 /// Connections of clients, without the one that asks.

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use redis::Value;
+use redis::aio::PubSubSink;
 
 use super::connect;
 use super::notice::{self, Notice};
@@ -11,7 +13,10 @@ use super::sentinel::Sentinels;
 use crate::config::{HostPort, RedisPlace, RedisSettings};
 
 /// Between two tries to listen.
-const PAUSE: Duration = Duration::from_millis(500);
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// A server may go without a word: it is asked for a sign of life so often, and given up without one for as long.
+const HEARTBEAT: Duration = Duration::from_millis(250);
 
 /// Where other instances are listened to.
 #[derive(Debug)]
@@ -38,16 +43,35 @@ impl Subscription {
 
     async fn listen(&mut self, hear: &impl Fn(Notice)) -> Result<(), String> {
         let at = self.next_server().await?;
-        let mut subscription = connect::to_listen(&self.settings, &at).await?;
+        tokio::select! {
+            heard = self.listen_to(&at, hear) => heard,
+            () = self.while_it_is_meant(&at) => Ok(()),
+        }
+    }
+
+    async fn listen_to(&self, at: &HostPort, hear: &impl Fn(Notice)) -> Result<(), String> {
+        let (mut asking, mut messages) = connect::to_listen(&self.settings, at).await?.split();
         let channel = notice::channel(&self.settings.key_prefix);
-        subscription.subscribe(channel).await.map_err(|error| error.to_string())?;
-        let mut messages = subscription.on_message();
-        while let Some(message) = messages.next().await {
-            if let Some(notice) = message.get_payload::<String>().ok().and_then(|text| Notice::parse(&text)) {
-                hear(notice);
+        asking.subscribe(channel).await.map_err(|error| error.to_string())?;
+        let hearing = async {
+            while let Some(message) = messages.next().await {
+                if let Some(notice) = message.get_payload::<String>().ok().and_then(|text| Notice::parse(&text)) {
+                    hear(notice);
+                }
             }
+        };
+        tokio::select! {
+            () = hearing => {}
+            () = while_it_lives(&mut asking) => {}
         }
         Ok(())
+    }
+
+    /// Until another is the master. A server that froze takes connections and says nothing.
+    async fn while_it_is_meant(&self, at: &HostPort) {
+        while self.sentinels.as_ref().is_none_or(|sentinels| sentinels.is_still_master(at)) {
+            tokio::time::sleep(HEARTBEAT).await;
+        }
     }
 
     /// Any node of a cluster passes on what is told to another.
@@ -62,5 +86,11 @@ impl Subscription {
                 seeds.get(turn).cloned().ok_or_else(|| "no node".to_owned())
             }
         }
+    }
+}
+
+async fn while_it_lives(asking: &mut PubSubSink) {
+    while matches!(tokio::time::timeout(HEARTBEAT, asking.ping::<Value>()).await, Ok(Ok(_))) {
+        tokio::time::sleep(HEARTBEAT).await;
     }
 }

