@@ -95,7 +95,9 @@ impl ShardActor {
     pub(super) fn follow_server(&mut self, lane: usize, ctx: &mut Context<Self>) {
         let Some(redis) = self.redis.lane(lane) else { return };
         let (node, server) = (redis.node(), redis.server());
-        let begins = self.shard.lane(lane).is_some_and(|(remote, _)| remote.begin_moving(node, server));
+        let now = self.clock.now();
+        let begins =
+            self.shard.lane(lane).is_some_and(|(remote, ledger)| remote.begin_moving(node, server, ledger, now));
         if begins {
             self.recover(lane, Vec::new(), ctx);
         }

@@ -9,6 +9,7 @@ use crate::domain::plan::PlannedLimit;
 use crate::domain::subject::Subject;
 use crate::domain::time::Timestamp;
 use crate::limiter::debts::take_owed_from;
+use crate::limiter::ledger::Ledger;
 use crate::limiter::redis_state::Failure;
 
 /// Subjects that Redis is told of in one call: the script blocks it while it runs.
@@ -58,12 +59,14 @@ impl Remote {
         true
     }
 
-    /// Whether another server answers than the one that knows what is known here. What it has not heard of is told it then.
-    pub fn begin_moving(&mut self, node: String, server: u64) -> bool {
+    /// Whether another server answers than the one that knows what is known here. What it has not heard of is told it then, and
+    /// checks that wait are decided here.
+    pub fn begin_moving(&mut self, node: String, server: u64, ledger: &mut Ledger, now: Timestamp) -> bool {
         let moves = self.phase == Phase::Normal && server != self.server.number;
         if moves {
             self.leave(&Failure::at(node, "another server has taken over"));
             self.phase = Phase::Recovering;
+            self.decide_waiting(Vec::new(), ledger, now);
         }
         moves
     }
