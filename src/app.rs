@@ -102,6 +102,7 @@ pub async fn serve(settings: Settings) -> Result<(), AppError> {
     };
     let watch = watch::start(parts).await?;
 
+    let feed = Arc::clone(&metrics.feed);
     let state = http::State { limiter, policy, books: books.clone(), identity, clock, metrics };
     let address = settings.http.listen;
     let server = HttpServer::new(move || App::new().configure(http::routes(state.clone())))
@@ -118,6 +119,8 @@ pub async fn serve(settings: Settings) -> Result<(), AppError> {
     // Actix's own handling of signals would stop every arbiter, and with it the shards and the books, before they are flushed.
     actix::spawn(async move {
         asked_to_stop().await;
+        // An answer that never ends by itself would be waited for.
+        feed.close();
         handle.stop(true).await;
     });
     server.await.map_err(AppError::Serve)?;

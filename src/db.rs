@@ -24,6 +24,7 @@ mod flush_postgres;
 mod flush_sqlite;
 mod history;
 mod keys;
+mod lists;
 mod migrations;
 mod policy;
 mod pool;

@@ -14,6 +14,7 @@ pub mod fixed_window;
 pub mod invalid;
 pub mod lease;
 pub mod limit;
+pub mod listing;
 pub mod plan;
 pub mod policy;
 pub mod report;

@@ -4,13 +4,16 @@ mod admin;
 mod body;
 mod caller;
 mod check;
+mod dashboard;
 mod decision;
 mod error;
+mod events;
 mod headers;
 mod health;
 mod history;
 mod keys;
 mod leases;
+mod lists;
 mod openapi;
 mod path;
 mod policy;
@@ -64,6 +67,9 @@ pub fn routes(state: State) -> impl FnOnce(&mut ServiceConfig) {
             .service(resource("/api/v2/admin/quotas/{user_id}/history", [get(history::of_user)]))
             .service(resource("/api/v2/admin/ips/{ip}", [get(quotas::of_ip)]))
             .service(resource("/api/v2/admin/ips/{ip}/reset", [post(quotas::reset_ip)]))
+            .service(resource("/api/v2/admin/users", [get(lists::users)]))
+            .service(resource("/api/v2/admin/overrides", [get(lists::overrides)]))
+            .service(resource("/api/v2/admin/leases", [get(lists::leases)]))
             .service(resource("/api/v2/admin/users/{user_id}", [get(admin::user), put(admin::put_user)]))
             .service(resource("/api/v2/admin/tiers", [get(policy::tiers)]))
             .service(resource(
@@ -74,6 +80,7 @@ pub fn routes(state: State) -> impl FnOnce(&mut ServiceConfig) {
             .service(resource("/api/v2/admin/keys", [get(keys::list), post(keys::create)]))
             .service(resource("/api/v2/admin/keys/{id}", [delete(keys::revoke)]))
             .service(resource("/api/v2/admin/audit", [get(admin::audit)]))
+            .service(resource("/api/v2/admin/events", [get(events::events)]))
             .service(resource("/health", [get(health::whole)]))
             .service(resource("/health/live", [get(health::live)]))
             .service(resource("/health/ready", [get(health::ready)]))
@@ -81,6 +88,9 @@ pub fn routes(state: State) -> impl FnOnce(&mut ServiceConfig) {
             .service(resource("/openapi.json", [get(openapi::document)]))
             .service(resource("/docs", [get(openapi::docs)]))
             .service(resource("/docs/{file:.*}", [get(openapi::page)]))
+            .service(resource("/dashboard", [get(dashboard::dashboard)]))
+            .service(resource("/dashboard/{file:.*}", [get(dashboard::file)]))
+            .service(resource("/me", [get(dashboard::own)]))
             .default_service(web::to(error::not_found));
     }
 }

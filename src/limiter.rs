@@ -38,7 +38,7 @@ use tokio::sync::oneshot;
 use crate::counters::redis::Notice;
 use crate::domain::account::QuotaOverride;
 use crate::domain::decision::Decision;
-use crate::domain::lease::{ChangeLease, LeaseId};
+use crate::domain::lease::{ChangeLease, Lease, LeaseId, LeasePlace};
 use crate::domain::limit::LimitName;
 use crate::domain::plan::Plan;
 use crate::domain::policy::Policy;
@@ -52,7 +52,7 @@ pub use actor::{Fallen, RedisLanes, ShardActor};
 pub use check::{Check, RequestId, wish_for_lease};
 pub use denials::Denials;
 pub use lanes::Lanes;
-use messages::{ChangeHeld, Checks, Forget, HandOver, Heard, Job, Permit, Reply, Reset, Tell};
+use messages::{ChangeHeld, Checks, Forget, HandOver, Heard, Job, ListHeld, Permit, Reply, Reset, Tell};
 pub use outbox::Outbox;
 pub use redis_state::RedisState;
 pub use remote::Remote;
@@ -159,6 +159,23 @@ impl Limiter {
         let (reply, done) = oneshot::channel();
         shard.address.load().do_send(ChangeHeld { id, change, reply, permit });
         done.await.map_err(|_| LimiterError::Stopped)?
+    }
+
+    /// The leases that a subject holds behind a place, in their order, at most `limit`.
+    ///
+    /// # Errors
+    /// While Redis is away, [`LimiterError::CountersUnavailable`]: other instances' leases are not known then.
+    pub async fn leases(
+        &self,
+        subject: Subject,
+        after: Option<LeasePlace>,
+        limit: usize,
+    ) -> Result<Vec<Lease>, LimiterError> {
+        let shard = self.shard(&subject)?;
+        let permit = Permit::take(&shard.queued, self.mailbox).ok_or(LimiterError::Overloaded)?;
+        let (reply, listed) = oneshot::channel();
+        shard.address.load().do_send(ListHeld { subject, after, limit, reply, permit });
+        listed.await.map_err(|_| LimiterError::Stopped)?
     }
 
     /// Sets what the named limits have used to 0; `None` is all of them, those of other tiers too.

@@ -1,4 +1,5 @@
 //! What the service tells of itself: logs and metrics.
 
+pub mod feed;
 pub mod logging;
 pub mod metrics;

@@ -3,14 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::json;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::clock::Clock;
-use crate::db::Database;
+use crate::db::{Changes, Database};
+use crate::domain::policy::Policy;
 use crate::identity::Identity;
 use crate::limiter::Limiter;
+use crate::observability::feed::Feed;
 use crate::observability::metrics::Metrics;
 use crate::persistence::{Books, BooksError};
 use crate::policy::PolicyStore;
@@ -18,10 +21,14 @@ use crate::policy::PolicyStore;
 /// A change made elsewhere holds here within a second, though nobody told of it: it is looked for twice in one.
 const PAUSE: Duration = Duration::from_millis(400);
 
+/// More changed users than this are told of as many.
+const USERS_NAMED: usize = 20;
+
 /// The tasks that watch.
 #[derive(Debug)]
 pub struct Watch {
     changes: JoinHandle<()>,
+    seconds: JoinHandle<()>,
     file: JoinHandle<()>,
 }
 
@@ -44,13 +51,16 @@ pub async fn start(parts: Parts) -> Result<Watch, BooksError> {
     parts.identity.key_ring().replace(parts.database.list_keys().await?);
     parts.policy.follow_api().await?;
     let file = tokio::spawn(follow_file(parts.policy.clone()));
-    let changes = tokio::spawn(Follower { parts, version, failing: false }.run());
-    Ok(Watch { changes, file })
+    let seconds = tokio::spawn(turn_seconds(Arc::clone(&parts.metrics)));
+    let policy = parts.limiter.policy();
+    let changes = tokio::spawn(Follower { parts, version, policy, failing: false }.run());
+    Ok(Watch { changes, seconds, file })
 }
 
 impl Watch {
     pub fn stop(self) {
         self.changes.abort();
+        self.seconds.abort();
         self.file.abort();
     }
 }
@@ -79,9 +89,21 @@ async fn follow_file(policy: PolicyStore) {
     }
 }
 
+/// Those who watch are told each second what was decided in it.
+async fn turn_seconds(metrics: Arc<Metrics>) {
+    let mut seconds = interval(Duration::from_secs(1));
+    seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        seconds.tick().await;
+        metrics.feed.turn();
+    }
+}
+
 struct Follower {
     parts: Parts,
     version: i64,
+    /// The policy that was in force at the last look.
+    policy: Arc<Policy>,
     failing: bool,
 }
 
@@ -110,6 +132,7 @@ impl Follower {
                 }
                 Err(_) => {}
             }
+            self.look_at_policy();
             self.show_books();
         }
     }
@@ -128,8 +151,18 @@ impl Follower {
         } else if !changes.users.is_empty() {
             limiter.forget(&changes.users).await;
         }
+        tell(&changes, &self.parts.metrics.feed);
         self.version = changes.version;
         Ok(())
+    }
+
+    /// It changes with a file too, of which the database knows nothing.
+    fn look_at_policy(&mut self) {
+        let policy = self.parts.limiter.policy();
+        if !Arc::ptr_eq(&policy, &self.policy) {
+            self.parts.metrics.feed.tell("policy.reloaded", &json!({}));
+            self.policy = policy;
+        }
     }
 
     fn show_books(&self) {
@@ -145,5 +178,18 @@ impl Follower {
         metrics.usage_dropped_counters.set(gauge(stats.counters_dropped));
         metrics.usage_restarts.set(gauge(stats.restarts));
         metrics.usage_lag_seconds.set(stats.lag(clock.now()).as_secs_f64());
+    }
+}
+
+/// Tells those who watch what was changed, by any instance.
+fn tell(changes: &Changes, feed: &Feed) {
+    if changes.keys {
+        feed.tell("keys.changed", &json!({}));
+    }
+    for user in changes.users.iter().take(USERS_NAMED) {
+        feed.tell("user.changed", &json!({ "user_id": user.as_str() }));
+    }
+    if changes.everything || changes.users.len() > USERS_NAMED {
+        feed.tell("users.changed", &json!({}));
     }
 }

@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use crate::clock::Stopwatch;
 use crate::config::RedisSettings;
+use crate::domain::lease::{Lease, LeaseKind, LeasePlace};
 use crate::domain::limit::SlotId;
 use crate::domain::subject::Subject;
 use crate::domain::time::Timestamp;
@@ -165,6 +166,18 @@ impl RedisCounters {
     pub async fn change_leases(&self, changes: &[LeaseChange]) -> Result<LeaseAnswer, RedisError> {
         let answer = script::LEASE.call(&*self.link, encode::leases(&self.keys, changes)).await?;
         decode::leases(&answer, changes.len())
+    }
+
+    /// The leases that a subject holds of one kind, behind a place, in their order, at most so many.
+    pub async fn held(
+        &self,
+        subject: &Subject,
+        kind: LeaseKind,
+        after: Option<LeasePlace>,
+        limit: usize,
+    ) -> Result<Vec<Lease>, RedisError> {
+        let call = encode::held(&self.keys, subject, kind, after, limit);
+        decode::held(&script::HELD.call(&*self.link, call).await?, kind)
     }
 
     /// Asks for a sign of life; how long it took.

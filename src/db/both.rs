@@ -3,7 +3,7 @@
 //! Diesel's types differ by backend, and generic bounds over both would be longer than the statements themselves.
 
 /// Expands the functions in it twice: in a module `sqlite` and in a module `postgres`, where `Connection` is that
-/// database's connection and `dialect`, `audit` and `changes` are that database's modules.
+/// database's connection and `dialect`, `accounts`, `audit` and `changes` are that database's modules.
 macro_rules! on_both {
     (@one $backend:ident $($item:item)*) => {
         pub(in crate::db) mod $backend {
@@ -11,7 +11,7 @@ macro_rules! on_both {
             use {
                 super::*,
                 crate::db::$backend::{Connection, dialect},
-                crate::db::{audit::$backend as audit, changes::$backend as changes},
+                crate::db::{accounts::$backend as accounts, audit::$backend as audit, changes::$backend as changes},
             };
             $($item)*
         }

@@ -18,6 +18,14 @@ pub(super) mod dialect {
 
     pub(in crate::db) use crate::db::flush_postgres::{add_usage, find_fault, put_counters};
 
+    /// After a text: it is put in the order of its bytes, as ids are.
+    pub(in crate::db) const BYTE_ORDER: &str = "COLLATE \"C\"";
+
+    /// Whether a text contains another, whatever stands in it.
+    pub(in crate::db) fn contains(text: &str, part: &str) -> String {
+        format!("strpos({text}, {part}) > 0")
+    }
+
     /// The sum of a column, at most 2^53 - 1. The sum of bigints is a numeric, which can't overflow.
     pub(in crate::db) fn sum(column: &str) -> String {
         format!("CAST(LEAST(COALESCE(SUM({column}), 0), 9007199254740991) AS BIGINT)")

@@ -1,7 +1,7 @@
 //! How many slots a subject holds at once, and whether one is free: leases that expire by the server's time.
 
 use super::decision::Violation;
-use super::lease::{ChangeLease, Lease, LeaseKind};
+use super::lease::{ChangeLease, Lease, LeaseKind, LeasePlace};
 use super::plan::Plan;
 use super::state::SubjectState;
 use super::time::Timestamp;
@@ -31,6 +31,16 @@ pub fn in_use(state: &SubjectState, kind: LeaseKind, limit: u64, now: Timestamp)
     let must_end = held.checked_sub(limit).filter(|_| limit > 0).and_then(|over| usize::try_from(over).ok());
     let free_at = must_end.filter(|&over| over < ends.len()).map(|over| *ends.select_nth_unstable(over).1);
     InUse { held, free_at }
+}
+
+/// The leases that are held behind a place, in their order, at most so many.
+pub fn held(leases: &[Lease], after: Option<LeasePlace>, limit: usize, now: Timestamp) -> Vec<Lease> {
+    let is_behind = |lease: &&Lease| after.is_none_or(|after| lease.place() > after);
+    let mut held: Vec<Lease> =
+        leases.iter().filter(|lease| now < lease.expires_at).filter(is_behind).copied().collect();
+    held.sort_unstable_by_key(Lease::place);
+    held.truncate(limit);
+    held
 }
 
 /// Takes a slot, and forgets those of its kind that have expired. Whether there is one is not asked here.
@@ -99,6 +109,21 @@ mod tests {
         assert_eq!(in_use(0, 0), InUse { held: 3, free_at: None });
         assert_eq!(in_use(2, 10), InUse { held: 2, free_at: Some(at(20)) });
         assert_eq!(super::in_use(&state, LeaseKind::Websocket, 1, at(0)).held, 0);
+    }
+
+    #[test]
+    fn leases_are_listed_by_when_they_end_and_page_by_page() {
+        let mut state = SubjectState::default();
+        for (secret, ends) in [(4, 20), (1, 30), (2, 10), (3, 20), (5, 20)] {
+            take(&mut state, lease(secret, ends), at(0));
+        }
+        let page = |after: Option<LeasePlace>, limit| held(state.leases(), after, limit, at(10));
+        let secrets = |leases: &[Lease]| leases.iter().map(|lease| lease.secret).collect::<Vec<_>>();
+        let first = page(None, 2);
+        assert_eq!(secrets(&first), [3, 4], "what has expired is not held");
+        let rest = page(first.last().map(Lease::place), 10);
+        assert_eq!(secrets(&rest), [5, 1], "of those that end together none is left out");
+        assert_eq!(page(rest.last().map(Lease::place), 10), []);
     }
 
     #[test]

@@ -16,7 +16,7 @@ pub const LEASE_OF_A_CHECK: Period = Period::from_seconds(60);
 pub const LEASE_MAX_SECONDS: u64 = 86_400;
 
 /// What a slot is for. Each has its own limit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LeaseKind {
     /// A request that is being answered.
@@ -26,6 +26,8 @@ pub enum LeaseKind {
 }
 
 impl LeaseKind {
+    pub const ALL: [LeaseKind; 2] = [LeaseKind::Request, LeaseKind::Websocket];
+
     pub const fn as_str(self) -> &'static str {
         match self {
             LeaseKind::Request => "request",
@@ -49,6 +51,15 @@ pub struct Lease {
     /// 128 random bits: who knows them holds the slot.
     pub secret: u128,
     pub expires_at: Timestamp,
+}
+
+/// Where a lease stands among those of its subject: by its end, its kind, its secret.
+pub type LeasePlace = (Timestamp, LeaseKind, u128);
+
+impl Lease {
+    pub const fn place(&self) -> LeasePlace {
+        (self.expires_at, self.kind, self.secret)
+    }
 }
 
 /// A slot that a check asks for, or about.

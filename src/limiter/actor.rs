@@ -1,6 +1,7 @@
 //! The shell around a shard: its message loop, its tick, and the round trips it waits for. What is decided stands in
 //! [`super::shard`].
 
+mod listing;
 mod recovery;
 mod reserving;
 

@@ -9,6 +9,7 @@ use super::messages::Reply;
 use super::usage::UsageBuffer;
 use super::{LimiterError, Status};
 use crate::domain::decision::Decision;
+use crate::observability::feed::Seen;
 use crate::observability::metrics::{CheckCounters, Metrics};
 
 /// Counts decisions for history and metrics, and answers them.
@@ -16,6 +17,8 @@ use crate::observability::metrics::{CheckCounters, Metrics};
 pub struct Ledger {
     pub usage: UsageBuffer,
     counted: CheckCounters,
+    /// For those who watch.
+    seen: Seen,
     /// Answers that go out together, by the thread that waits for them: as many lists as there are worker threads.
     outgoing: Vec<(Arc<Inbox>, Vec<Answered>)>,
     pub memos: Memos,
@@ -25,8 +28,8 @@ pub struct Ledger {
 impl Ledger {
     /// `capacity` is how many checks with a `request_id` are remembered.
     pub fn new(metrics: Arc<Metrics>, capacity: usize) -> Self {
-        let (usage, counted) = (UsageBuffer::default(), CheckCounters::default());
-        Self { usage, counted, outgoing: Vec::new(), memos: Memos::new(capacity), metrics }
+        let (usage, counted, seen) = (UsageBuffer::default(), CheckCounters::default(), Seen::default());
+        Self { usage, counted, seen, outgoing: Vec::new(), memos: Memos::new(capacity), metrics }
     }
 
     /// Sends what [`Ledger::answer`] has put by.
@@ -34,6 +37,11 @@ impl Ledger {
         for (inbox, answers) in self.outgoing.iter_mut().filter(|(_, answers)| !answers.is_empty()) {
             inbox.put(answers);
         }
+    }
+
+    /// Tells those who watch what was decided since the last time.
+    pub fn show_seen(&mut self) {
+        self.metrics.feed.take(&mut self.seen);
     }
 
     /// Counts the decision, and puts the answer by for its caller. A dry run is counted nowhere, and a repeat not again.
@@ -45,6 +53,9 @@ impl Ledger {
         if !check.dry_run && !decision.repeated {
             self.usage.record(check, &decision);
             self.counted.count(&self.metrics, &decision);
+            if self.metrics.feed.is_watched() {
+                self.seen.note(&decision);
+            }
             if let Some(request_id) = check.request_id.as_ref().filter(|_| decision.is_allowed()) {
                 self.memos.remember(request_id, &decision);
             }

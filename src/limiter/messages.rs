@@ -11,7 +11,7 @@ use super::check::Check;
 use super::inbox::{Inbox, Outcome};
 use super::{LimiterError, Status};
 use crate::counters::redis::Notice;
-use crate::domain::lease::{ChangeLease, LeaseId};
+use crate::domain::lease::{ChangeLease, Lease, LeaseId, LeasePlace};
 use crate::domain::limit::SlotId;
 use crate::domain::subject::{Subject, UserId};
 use crate::domain::time::Timestamp;
@@ -78,6 +78,18 @@ pub struct ChangeHeld {
     pub id: LeaseId,
     pub change: ChangeLease,
     pub reply: oneshot::Sender<Result<Option<Timestamp>, LimiterError>>,
+    /// Its place in the queue.
+    pub permit: Permit,
+}
+
+/// List the leases that the subject holds behind a place, in their order, at most so many.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct ListHeld {
+    pub subject: Subject,
+    pub after: Option<LeasePlace>,
+    pub limit: usize,
+    pub reply: oneshot::Sender<Result<Vec<Lease>, LimiterError>>,
     /// Its place in the queue.
     pub permit: Permit,
 }

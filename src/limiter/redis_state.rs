@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use serde_json::json;
+
 use super::RedisHealth;
 use crate::counters::redis::{RedisCounters, RedisError};
 use crate::observability::metrics::Metrics;
@@ -73,6 +75,9 @@ impl RedisState {
     pub fn lane_lost(&self, failure: &Failure) {
         let Failure { node, brief, text, .. } = failure;
         let mut away = self.away();
+        if away.is_empty() {
+            self.0.metrics.feed.tell("limiter.degraded", &json!({ "error": brief }));
+        }
         let (lanes, reason) = away.entry(node.clone()).or_default();
         if *lanes == 0 {
             tracing::warn!(node, error = text, "Redis can't be asked: checks are decided by the fallback");
@@ -97,6 +102,9 @@ impl RedisState {
         if *lanes == 0 {
             away.remove(node);
             tracing::info!(node, "Redis is back: checks are decided by it");
+            if away.is_empty() {
+                self.0.metrics.feed.tell("limiter.recovered", &json!({}));
+            }
         }
         self.show(&away);
     }

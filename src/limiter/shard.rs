@@ -17,8 +17,9 @@ use super::remote::Remote;
 use crate::counters::redis::LeaseAnswer;
 use crate::counters::table::CounterTable;
 use crate::domain::account::Account;
+use crate::domain::concurrency;
 use crate::domain::decision::Source;
-use crate::domain::lease::{ChangeLease, LeaseId};
+use crate::domain::lease::{ChangeLease, Lease, LeaseId, LeasePlace};
 use crate::domain::limit::SlotId;
 use crate::domain::plan::PlannedLimit;
 use crate::domain::policy::Policy;
@@ -106,8 +107,9 @@ impl Shard {
         self.ledger.usage.touch(subject.clone());
     }
 
-    /// Everything gathered since the last time.
+    /// Everything gathered since the last time. Those who watch are told of it too.
     pub fn gather(&mut self) -> Gathered {
+        self.ledger.show_seen();
         let (usage, subjects) = self.ledger.usage.take();
         let counters = match &self.counters {
             Counters::Embedded(table) => subjects
@@ -151,6 +153,26 @@ impl Shard {
     /// All limits that any tier has now.
     pub fn known_limits(&self) -> Vec<PlannedLimit> {
         self.policy.load().limits()
+    }
+
+    /// The leases that a subject holds by embedded counters; of those in Redis, whether it can be asked.
+    pub fn held_leases(
+        &mut self,
+        subject: &Subject,
+        after: Option<LeasePlace>,
+        limit: usize,
+        now: Timestamp,
+    ) -> Result<Vec<Lease>, LimiterError> {
+        match &mut self.counters {
+            Counters::Embedded(table) => {
+                let leases = table.own(subject).map(SubjectState::leases).unwrap_or_default();
+                Ok(concurrency::held(leases, after, limit, now))
+            }
+            Counters::Redis(lanes) => {
+                let is_up = lanes.of(subject).is_some_and(|remote| remote.keeps_leases());
+                if is_up { Ok(Vec::new()) } else { Err(LimiterError::CountersUnavailable) }
+            }
+        }
     }
 
     /// Changes a lease by what is known in this process: when it ends then, `None` where it is not held.

@@ -3,6 +3,7 @@
 //! No user id ever stands in a label.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use foldhash::fast::RandomState;
@@ -11,6 +12,7 @@ use prometheus::{
     Registry, TextEncoder,
 };
 
+use super::feed::Feed;
 use crate::domain::decision::{Decision, Source};
 use crate::domain::tier::TierName;
 
@@ -22,6 +24,8 @@ const BATCH_BUCKETS: [f64; 9] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 25
 /// Every metric of the service.
 #[derive(Debug)]
 pub struct Metrics {
+    /// What is told to those who watch.
+    pub feed: Arc<Feed>,
     registry: Registry,
     checks: IntCounterVec,
     check_seconds: [Histogram; Source::ALL.len()],
@@ -79,6 +83,7 @@ impl Metrics {
         )?;
         registry.register(Box::new(check_seconds.clone()))?;
         Ok(Self {
+            feed: Arc::default(),
             checks: made.counters("quotad_checks_total", "Checks decided", &["outcome", "source", "tier"])?,
             check_seconds: Source::ALL.map(|source| check_seconds.with_label_values(&[source.as_str()])),
             shard_restarts: made.counter("quotad_shard_restarts_total", "Shards started again after they failed")?,

@@ -8,6 +8,7 @@ use crate::domain::account::{Account, QuotaOverride, UserEntry};
 use crate::domain::credential::{ApiKeyRecord, KeyId};
 use crate::domain::endpoint::EndpointCost;
 use crate::domain::limit::LimitName;
+use crate::domain::listing::{KnownUser, OverrideFilter, OverridePlace, Page, SetOverride};
 use crate::domain::policy::{Layer, TierRemoval};
 use crate::domain::report::{AuditEntry, Author, Granularity, HistoryItem, UsageReport};
 use crate::domain::subject::{Subject, UserId};
@@ -35,6 +36,26 @@ impl Books {
     pub async fn usage_report(&self, since: Timestamp, top: u32) -> Result<UsageReport, BooksError> {
         self.flush().await?;
         Ok(self.shared.database.usage_report(since, top).await?)
+    }
+
+    /// With what this instance has counted until now.
+    pub async fn list_users(
+        &self,
+        search: &str,
+        limit: u32,
+        after: Option<&UserId>,
+    ) -> Result<Page<KnownUser, UserId>, BooksError> {
+        self.flush().await?;
+        Ok(self.shared.database.list_users(search, limit, after).await?)
+    }
+
+    pub async fn list_overrides(
+        &self,
+        filter: &OverrideFilter,
+        limit: u32,
+        after: Option<&OverridePlace>,
+    ) -> Result<Page<SetOverride, OverridePlace>, BooksError> {
+        Ok(self.shared.database.list_overrides(filter, limit, after, self.now()).await?)
     }
 
     /// The user as the database has it now.

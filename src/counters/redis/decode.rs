@@ -6,6 +6,7 @@ use super::{
     Ask, BatchOutcome, Generation, LeaseAnswer, RedisError, Remembered, SubjectBatch, SubjectOutcome, Told, Verdict,
 };
 use crate::domain::concurrency::InUse;
+use crate::domain::lease::{Lease, LeaseKind};
 use crate::domain::limit::SlotId;
 use crate::domain::plan::Rule;
 use crate::domain::state::{Slot, SubjectState};
@@ -16,6 +17,9 @@ pub const STATE_VERSION: u8 = 1;
 
 /// Bytes of a number in a stored value.
 pub const NUMBER_BYTES: usize = 7;
+
+/// Bytes of a lease in a listing: when it expires, and its secret.
+const LEASE_BYTES: usize = 23;
 
 /// Stands for a subject of which nothing was stored.
 const NO_VALUE: u8 = 0x00;
@@ -116,6 +120,20 @@ pub fn leases(answer: &[u8], changes: usize) -> Result<LeaseAnswer, RedisError> 
         return Err(RedisError::Malformed("another number of changes than was asked for"));
     }
     Ok(LeaseAnswer { now: timestamp(now), made: rest.iter().map(|&byte| byte == b'1').collect() })
+}
+
+/// Reads the answer of `held.lua` about leases of one kind.
+pub fn held(answer: &[u8], kind: LeaseKind) -> Result<Vec<Lease>, RedisError> {
+    let (leases, rest) = answer.as_chunks::<LEASE_BYTES>();
+    if !rest.is_empty() {
+        return Err(RedisError::Malformed("a lease is cut off"));
+    }
+    let lease = |bytes: &[u8; LEASE_BYTES]| {
+        let mut secret = bytes.as_slice();
+        let expires_at = timestamp(take_number(&mut secret)?);
+        Some(Lease { kind, secret: u128::from_be_bytes(secret.try_into().ok()?), expires_at })
+    };
+    leases.iter().map(lease).collect::<Option<_>>().ok_or(RedisError::Malformed("a lease that can't be read"))
 }
 
 const fn verdict(byte: u8) -> Option<Verdict> {

@@ -1,6 +1,8 @@
 //! What goes to the scripts: the keys, one flat MessagePack array of numbers, and what is handed on as it is. The scripts'
 //! heads say the forms.
 
+use std::cmp::Ordering;
+
 use rmp::encode;
 use smallvec::SmallVec;
 
@@ -8,7 +10,7 @@ use super::keys::{BatchId, Keys};
 use super::standing::Standing;
 use super::{Ask, AskMode, Generation, GivenBack, Granted, LeaseChange, SubjectBatch};
 use crate::domain::decide;
-use crate::domain::lease::{ChangeLease, LeaseWish};
+use crate::domain::lease::{ChangeLease, LeaseKind, LeasePlace, LeaseWish};
 use crate::domain::limit::SlotId;
 use crate::domain::plan::{Plan, PlannedLimit, Rule};
 use crate::domain::schedule::Windows;
@@ -310,4 +312,19 @@ pub fn leases(keys: &Keys, changes: &[LeaseChange]) -> Call {
         *first = numbers.into_bytes();
     }
     call
+}
+
+/// What `held.lua` is asked. Those of the kind that expire at the instant of the place come behind it, before it, or one by one
+/// where the place is of this kind.
+pub fn held(keys: &Keys, subject: &Subject, kind: LeaseKind, after: Option<LeasePlace>, limit: usize) -> Call {
+    let (from, behind) = match after {
+        None => (0, Vec::new()),
+        Some((ends, of, secret)) => match kind.cmp(&of) {
+            Ordering::Less => (ends.as_micros().saturating_add(1), Vec::new()),
+            Ordering::Equal => (ends.as_micros(), secret.to_be_bytes().to_vec()),
+            Ordering::Greater => (ends.as_micros(), Vec::new()),
+        },
+    };
+    let arguments = vec![from.to_string().into_bytes(), behind, limit.to_string().into_bytes()];
+    Call { keys: vec![keys.leases(subject, kind)], arguments }
 }

@@ -20,6 +20,7 @@ pub static GIVE_BACK: LazyLock<Script> = script!("server", "slots", "give_back")
 pub static GENERATION: LazyLock<Script> = script!("server", "generation");
 pub static RESET: LazyLock<Script> = script!("server", "slots", "reset");
 pub static LEASE: LazyLock<Script> = script!("server", "slots", "leases", "lease");
+pub static HELD: LazyLock<Script> = script!("server", "slots", "held");
 
 /// A script and its SHA-1, by which Redis knows it.
 #[derive(Debug)]
