@@ -49,7 +49,7 @@ fn compose_starts_the_service_with_settings_that_it_knows() {
     let filled = |text: &str| {
         let mut parts = text.split("${");
         let first = parts.next().unwrap_or_default().to_owned();
-        parts.fold(first, |text, part| text + &"x".repeat(40) + part.split_once('}').expect("an end").1)
+        parts.fold(first, |text, part| text + "x".repeat(40).as_str() + part.split_once('}').expect("an end").1)
     };
     let vars = environment.iter().map(|(name, value)| (name.clone(), filled(value.as_str().expect("a text"))));
     let settings = Settings::from_vars(vars).expect("settings that hold");

@@ -166,6 +166,7 @@ mod accounts;
 mod books;
 mod connecting;
 mod flushing;
+mod lists;
 mod lost_answers;
 mod policy;
 mod reading;

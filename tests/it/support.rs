@@ -2,6 +2,7 @@
 #![allow(dead_code)]
 
 pub mod answer;
+pub mod browser;
 pub mod certificates;
 pub mod clock;
 pub mod postgres_server;
