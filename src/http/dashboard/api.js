@@ -45,8 +45,8 @@ export function authorization() {
   return isToken ? { Authorization: `Bearer ${credential}` } : { "X-API-Key": credential };
 }
 
-/// Sends a request; answers the JSON, or null where there is none. `also` names statuses that are answers too.
-export async function ask(method, path, { query, body, signal, also = [] } = {}) {
+/// Sends a request; answers the JSON, or null where there is none.
+export async function ask(method, path, { query, body, signal } = {}) {
   const url = address(path, query);
   const headers = { Accept: "application/json", ...authorization() };
   const init = { method, headers, signal, cache: "no-store", credentials: "omit", redirect: "error" };
@@ -62,10 +62,10 @@ export async function ask(method, path, { query, body, signal, also = [] } = {})
     if (error.name === "AbortError") throw error;
     throw new ApiError(0, { detail: "The service can't be reached." });
   }
-  return read(answer, url, also);
+  return read(answer, url);
 }
 
-async function read(answer, url, also) {
+async function read(answer, url) {
   const text = await answer.text();
   let json = null;
   try {
@@ -73,7 +73,7 @@ async function read(answer, url, also) {
   } catch {
     // It is no JSON: a proxy in between has answered by itself.
   }
-  if (!answer.ok && !also.includes(answer.status)) {
+  if (!answer.ok) {
     if (answer.status === 412) versions.delete(url.pathname);
     throw new ApiError(answer.status, json);
   }

@@ -48,7 +48,8 @@ function count(tallies) {
 
 /// The last minutes as columns for a chart: the seconds, then for each name in `names` what `belongs(name, tier, source, allowed)`.
 export function columns(names, belongs) {
-  const now = Math.floor(Date.now() / 1000);
+  // The running second is not told yet.
+  const now = Math.floor(Date.now() / 1000) - 1;
   const xs = Array.from({ length: SECONDS_KEPT }, (_, place) => now - SECONDS_KEPT + 1 + place);
   const ys = names.map(() => new Array(SECONDS_KEPT).fill(0));
   for (const { at, checks } of seconds) {

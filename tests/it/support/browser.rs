@@ -112,9 +112,12 @@ impl Browser {
             "[...document.querySelectorAll('dialog[open] button, button, nav a, a')].find((one) => one.textContent.trim() === {})",
             json!(text)
         );
-        self.wait(text, &find).await;
-        let element = self.page.execute(&format!("return {find}"), vec![]).await.expect("a button");
-        element.element().expect("an element").click().await.expect("it can be clicked");
+        // What is shown is made anew now and then: another try finds the new one.
+        until(WITHIN, text, async || {
+            let element = self.page.execute(&format!("return {find}"), vec![]).await.ok()?.element().ok()?;
+            element.click().await.ok()
+        })
+        .await;
     }
 
     pub async fn press(&self, keys: impl AsRef<str>) {

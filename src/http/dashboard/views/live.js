@@ -89,8 +89,7 @@ function showFigures(place) {
     (name, _tier, source, was) => (name === "fallback" ? source === name : (name === "allowed") === was));
   const [all, refused] = [sum(allowed.slice(-MINUTE)) + sum(denied.slice(-MINUTE)), sum(denied.slice(-MINUTE))];
   const alone = sum(fallback.slice(-MINUTE));
-  // The running second is not over yet.
-  const last = (values) => sum(values.slice(-6, -1)) / 5;
+  const last = (values) => sum(values.slice(-5)) / 5;
   place.replaceChildren(
     figure("Checks a second", rate(last(allowed) + last(denied)), "mean of five seconds"),
     figure("Checks in a minute", number(all)),

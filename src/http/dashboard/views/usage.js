@@ -10,12 +10,16 @@ export const title = "Usage";
 const PERIODS = [["hour", "This hour"], ["day", "Today"], ["30d", "30 days"]];
 const ORDERS = [["cost", "Cost"], ["requests", "Requests"], ["denied", "Denials"]];
 
+/// The report names the users with the highest cost; other orders are of these.
+const LOOKED_AT = 1000;
+const SHOWN = 100;
+
 export async function show(content, signal) {
   const place = el("div", { class: "content" });
   let [period, by] = ["hour", "cost"];
 
   async function load() {
-    const report = await get("api/v2/admin/quotas/usage", { period, by, top: 100 }, signal);
+    const report = await get("api/v2/admin/quotas/usage", { period, top: LOOKED_AT }, signal);
     place.replaceChildren(...shown(report, by));
   }
   const again = () => load().catch((error) => {
@@ -44,7 +48,7 @@ function shown({ totals, tiers, top_users, top_ips, start }, by) {
     { name: "Cost", number: true, cell: (row) => number(row.cost), value: (row) => row.cost },
     { name: "Denied", number: true, cell: (row) => number(row.denied), value: (row) => row.denied },
   ];
-  const most = (rows) => [...rows].sort((a, b) => b[by] - a[by]);
+  const most = (rows) => [...rows].sort((a, b) => b[by] - a[by]).slice(0, SHOWN);
   const all = tiers.reduce((sum, tier) => sum + tier.cost, 0);
   return [
     el("p", { class: "note" }, "Since ", time(start), "; what the other instances have counted comes with their next flush."),

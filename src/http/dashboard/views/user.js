@@ -25,11 +25,11 @@ export async function show(content, signal, user) {
   let known = null;
 
   async function load() {
-    // A dry run leaves no trace; it says where the tier is from.
-    const explain = { user_id: user, dry_run: true, explain: true };
-    const [quota, check, overrides] = await Promise.all([
+    // A dry run leaves no trace, and says where the tier is from; in a batch a denial is no failed request.
+    const checks = [{ user_id: user, dry_run: true, explain: true }];
+    const [quota, { results: [check] }, overrides] = await Promise.all([
       get(path, {}, signal),
-      post("api/v2/check", explain, { signal, also: [429] }),
+      post("api/v2/check/batch", { checks }, { signal }),
       get("api/v2/admin/overrides", { user_id: user }, signal),
     ]);
     known = { quota, origin: check.explanation?.tier_from ?? "default", override: overrides.items[0] ?? null };
