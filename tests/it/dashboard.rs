@@ -201,6 +201,22 @@ async fn it_can_be_worked_by_the_keyboard_alone() {
 }
 
 #[tokio::test]
+async fn what_a_spreadsheet_would_run_is_saved_as_text() {
+    let stores = Stores::start(Backend::Embedded);
+    let quotad = stores.quotad(&[]).await;
+    let browser = Browser::start().await;
+    open(&browser, &quotad, "/dashboard").await;
+    let cells = r#"["=1+1", "+1", "-1", "@x", "\t=1", " =1", "plain", "a,b", "say \"no\"", -7, null]"#;
+    let script = format!("return import('/dashboard/csv.js').then((made) => {cells}.map(made.cell))");
+    let saved = browser.eval(&script).await;
+    assert_eq!(
+        saved,
+        json!(["'=1+1", "'+1", "'-1", "'@x", "'\t=1", "' =1", "plain", "\"a,b\"", "\"say \"\"no\"\"\"", "-7", ""])
+    );
+    browser.end().await;
+}
+
+#[tokio::test]
 async fn nothing_stands_out_of_a_phone() {
     let stores = Stores::start(Backend::Embedded);
     let quotad = some_life(&stores).await;
@@ -266,7 +282,7 @@ async fn visit(browser: &Browser, view: &str, text: &str) {
 
 /// A service that has seen some use.
 async fn some_life(stores: &Stores) -> Quotad {
-    let quotad = stores.quotad(&[("FREE_TIER_LIMIT_HOUR", "120")]).await;
+    let quotad = stores.quotad(&[("FREE_TIER_LIMIT_HOUR", "1500"), ("FREE_TIER_LIMIT_DAY", "20000")]).await;
     let soon = (jiff::Timestamp::now() + jiff::SignedDuration::from_hours(50)).to_string();
     quotad.put("/api/v2/admin/users/customer-1", json!({"tier": "pro"})).await;
     let raised = json!({"custom_requests_per_hour": 2500, "expires_at": soon, "reason": "moving their archive, asked for by mail"});
@@ -301,10 +317,21 @@ async fn pictures() {
     let stores = Stores::start(Backend::Embedded);
     let quotad = some_life(&stores).await;
     let browser = signed_in(&quotad).await;
-    for _ in 0..12 {
-        use_some(&quotad, 60).await;
-        tokio::time::sleep(Duration::from_millis(900)).await;
+    let used = async {
+        loop {
+            use_some(&quotad, 60).await;
+            tokio::time::sleep(Duration::from_millis(700)).await;
+        }
+    };
+    tokio::select! {
+        () = used => {}
+        () = take_pictures(&browser, &folder) => {}
     }
+    browser.end().await;
+}
+
+async fn take_pictures(browser: &Browser, folder: &Path) {
+    tokio::time::sleep(Duration::from_secs(25)).await;
     for (view, text, width, height, scheme, file) in [
         ("live", "customer", 1280, 860, "light", "dashboard-live.png"),
         ("live", "customer", 1280, 860, "dark", "dashboard-live-dark.png"),
@@ -315,7 +342,11 @@ async fn pictures() {
         browser.look(width, height, scheme).await;
         visit(&browser, view, text).await;
         tokio::time::sleep(Duration::from_millis(600)).await;
+            browser
+                .eval("[...document.querySelectorAll('button')].find((one) => one.textContent === 'Change')?.click()")
+                .await;
+            tokio::time::sleep(Duration::from_millis(900)).await;
+        }
         browser.screenshot(&folder.join(file)).await;
     }
-    browser.end().await;
 }

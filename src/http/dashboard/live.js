@@ -5,6 +5,7 @@ import { announce } from "./dom.js";
 import { follow } from "./stream.js";
 
 const SECONDS_KEPT = 300;
+const SECONDS_SHOWN_MIN = 60;
 const DECISIONS_KEPT = 200;
 /// A screen reader is told of denials this often at most.
 const ANNOUNCED_EACH_MS = 3000;
@@ -18,11 +19,13 @@ export const decisions = [];
 export let lost = 0;
 
 let unannounced = [];
+let begun = 0;
 
 export function start(signal, state) {
   seconds.length = 0;
   decisions.length = 0;
   lost = 0;
+  begun = Math.floor(Date.now() / 1000);
   follow(signal, told, state);
   const announcing = setInterval(announceDenials, ANNOUNCED_EACH_MS);
   signal.addEventListener("abort", () => clearInterval(announcing));
@@ -46,15 +49,16 @@ function count(tallies) {
   while (seconds.length > 0 && seconds[0].at < at - SECONDS_KEPT) seconds.shift();
 }
 
-/// The last minutes as columns for a chart: the seconds, then for each name in `names` what `belongs(name, tier, source, allowed)`.
+/// The last minutes, or what there is of them, as columns for a chart: the seconds, then for each name in `names` what `belongs(name, tier, source, allowed)`.
 export function columns(names, belongs) {
   // The running second is not told yet.
   const now = Math.floor(Date.now() / 1000) - 1;
-  const xs = Array.from({ length: SECONDS_KEPT }, (_, place) => now - SECONDS_KEPT + 1 + place);
-  const ys = names.map(() => new Array(SECONDS_KEPT).fill(0));
+  const length = Math.min(SECONDS_KEPT, Math.max(SECONDS_SHOWN_MIN, now - begun));
+  const xs = Array.from({ length }, (_, place) => now - length + 1 + place);
+  const ys = names.map(() => new Array(length).fill(0));
   for (const { at, checks } of seconds) {
     const place = at - xs[0];
-    if (place < 0 || place >= SECONDS_KEPT) continue;
+    if (place < 0 || place >= length) continue;
     for (const [key, number] of checks) {
       const [tier, source, allowed] = key.split("|");
       names.forEach((name, row) => {

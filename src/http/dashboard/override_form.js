@@ -68,7 +68,7 @@ function body(values) {
 }
 
 function standing(override) {
-  const limits = FIELDS.filter(([, name]) => override[name] !== null).map(([unit, name]) => `${number(override[name])} an ${unit === "day" ? "day" : "hour"}`.replace("an day", "a day"));
+  const limits = FIELDS.filter(([, name]) => override[name] !== null).map(([unit, name]) => `${number(override[name])} ${unit === "hour" ? "an" : "a"} ${unit}`);
   return el("dl", { class: "facts" },
     el("dt", {}, override.state === "active" ? "In force" : "Has ended"), el("dd", {}, limits.join(", ")),
     el("dt", {}, "Since"), el("dd", {}, time(override.set_at)),

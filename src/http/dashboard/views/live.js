@@ -2,7 +2,7 @@
 
 import { chart } from "../chart.js";
 import { badge, choice, el, figure, section } from "../dom.js";
-import { number, percent, rate, time } from "../format.js";
+import { duration, number, percent, rate, time } from "../format.js";
 import * as feed from "../live.js";
 
 export const title = "Live decisions";
@@ -42,7 +42,7 @@ export function show(content, signal) {
       const end = new AbortController();
       signal.addEventListener("abort", () => end.abort(), { once: true });
       const made = chart({
-        caption: cut === "outcome" ? "Checks a second, the last five minutes" : `Checks a second by ${cut.replace("denied by tier", "tier, denied ones alone")}`,
+        caption: cut === "outcome" ? "Checks a second, at most the last five minutes" : `Checks a second by ${cut.replace("denied by tier", "tier, denied ones alone")}`,
         series: lines.map((name) => ({ name, colour: colours[name] })),
         signal: end.signal,
         summary: ([, ...ys]) => lines.map((name, row) => `${name} ${sum(ys[row].slice(-MINUTE))} in the last minute`).join(", "),
@@ -105,7 +105,7 @@ function line(one) {
     badge(one.allowed ? "allowed" : "denied", one.allowed ? "allowed" : "denied"),
     isUser ? el("a", { href: `#/user/${encodeURIComponent(id)}`, class: "subject" }, id) : el("span", { class: "subject" }, id),
     el("span", { class: "note" }, `${one.tier} · cost ${number(one.cost)} · ${one.source}`),
-    el("span", { class: "decision-why" }, one.denied_by && `by ${one.denied_by}${one.retry_after ? `, free in ${one.retry_after} s` : ""}`),
+    el("span", { class: "decision-why" }, one.denied_by && `by ${one.denied_by}${one.retry_after ? `, room in ${duration(one.retry_after)}` : ""}`),
     el("span", { class: "decision-at note" }, time(one.at)));
 }
 

@@ -16,7 +16,7 @@ export async function show(content, signal) {
 
   async function load() {
     const [known, endpoints] = await Promise.all([get("api/v2/admin/tiers", {}, signal), get("api/v2/admin/endpoints", {}, signal)]);
-    tiers.replaceChildren(list(known.items, edit, take));
+    tiers.replaceChildren(list(known.items));
     costs.replaceChildren(costsForm(endpoints.costs, async (rows) => {
       await put("api/v2/admin/endpoints", { costs: rows });
       await load();
@@ -54,7 +54,7 @@ export async function show(content, signal) {
     editor, section("What endpoints cost", el("p", { class: "note" }, "The longest path that fits decides, on whole segments; any other path costs 1."), costs));
   await load();
 
-  function list(rows, _edit, remove_) {
+  function list(rows) {
     return table({
       caption: "Tiers", file: "tiers", rows,
       columns: [
@@ -64,7 +64,7 @@ export async function show(content, signal) {
         { name: "WebSockets", number: true, cell: (row) => number(row.concurrent_websockets), value: (row) => row.concurrent_websockets },
         { name: "", sort: false, saved: false, cell: (row) => el("span", { class: "actions" },
           el("button", { type: "button", class: "button small", "aria-label": `Change the tier ${row.name}`, onclick: () => guarded(row.name) }, "Change"),
-          el("button", { type: "button", class: "button small", "aria-label": `Remove the tier ${row.name}`, onclick: () => remove_(row.name) }, "Remove")) },
+          el("button", { type: "button", class: "button small", "aria-label": `Remove the tier ${row.name}`, onclick: () => take(row.name) }, "Remove")) },
       ],
     });
   }
@@ -84,7 +84,7 @@ function saved(rows) {
 const ALGORITHMS = { fixed_window: "fixed window", sliding_window_log: "sliding log", sliding_window_counter: "sliding counter", token_bucket: "token bucket" };
 
 function inWords(limit) {
-  const window = limit.window ?? `${number(limit.period_seconds)} s`;
+  const window = limit.window ? `${limit.window === "hour" ? "an" : "a"} ${limit.window}` : `in ${number(limit.period_seconds)} s`;
   const burst = limit.burst ? `, up to ${number(limit.burst)} at once` : "";
-  return `${limit.name}: ${number(limit.requests)} a ${window}${burst}, ${ALGORITHMS[limit.algorithm]}${limit.enforce === false ? ", never denies" : ""}`;
+  return `${limit.name}: ${number(limit.requests)} ${window}${burst}, ${ALGORITHMS[limit.algorithm]}${limit.enforce === false ? ", never denies" : ""}`;
 }
