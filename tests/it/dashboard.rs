@@ -342,11 +342,6 @@ async fn take_pictures(browser: &Browser, folder: &Path) {
         browser.look(width, height, scheme).await;
         visit(&browser, view, text).await;
         tokio::time::sleep(Duration::from_millis(600)).await;
-            browser
-                .eval("[...document.querySelectorAll('button')].find((one) => one.textContent === 'Change')?.click()")
-                .await;
-            tokio::time::sleep(Duration::from_millis(900)).await;
-        }
         browser.screenshot(&folder.join(file)).await;
     }
 }
