@@ -340,7 +340,7 @@ async fn take_pictures(browser: &Browser, folder: &Path) {
         ("usage", "Top users", 1280, 860, "dark", "dashboard-usage.png"),
     ] {
         browser.look(width, height, scheme).await;
-        visit(&browser, view, text).await;
+        visit(browser, view, text).await;
         tokio::time::sleep(Duration::from_millis(600)).await;
         browser.screenshot(&folder.join(file)).await;
     }
