@@ -8,6 +8,7 @@ mod dashboard;
 mod decision;
 mod error;
 mod events;
+mod forward_auth;
 mod headers;
 mod health;
 mod history;
@@ -27,7 +28,7 @@ use std::sync::Arc;
 
 use actix_web::web::{self, Data, ServiceConfig};
 
-use self::resource::{delete, get, post, put, resource};
+use self::resource::{any, delete, get, post, put, resource};
 use crate::clock::Clock;
 use crate::identity::Identity;
 use crate::limiter::{Limiter, Outbox};
@@ -54,6 +55,8 @@ pub fn routes(state: State) -> impl FnOnce(&mut ServiceConfig) {
             .app_data(web::PayloadConfig::new(body::BODY_MAX_BYTES))
             .service(resource("/api/v2/check", [post(check::one)]))
             .service(resource("/api/v2/check/batch", [post(check::batch)]))
+            .service(any("/api/v2/forward-auth", forward_auth::ask))
+            .service(any("/api/v2/forward-auth/{path:.*}", forward_auth::ask))
             .service(resource("/api/v2/leases", [post(leases::take)]))
             .service(resource("/api/v2/leases/{lease_id}", [put(leases::renew), delete(leases::release)]))
             .service(resource("/api/v2/users/me/quota", [get(quotas::mine)]))

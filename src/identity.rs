@@ -143,6 +143,11 @@ impl Identity {
         peer.map(|peer| self.proxies.client_ip(peer.ip(), forwarding))
     }
 
+    /// Whether forwarding headers of this peer are believed.
+    pub fn trusts(&self, peer: Option<SocketAddr>) -> bool {
+        peer.is_some_and(|peer| self.proxies.trusts(peer.ip()))
+    }
+
     /// Who is charged for an address.
     pub fn subject_of(&self, address: IpAddr) -> Subject {
         Subject::Ip(ClientAddress::new(address, self.ipv6_prefix))

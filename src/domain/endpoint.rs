@@ -43,6 +43,11 @@ impl EndpointPath {
         Ok(Self(normal))
     }
 
+    /// `/`
+    pub const fn root() -> Self {
+        Self(CompactString::const_new("/"))
+    }
+
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -14,6 +14,15 @@ pub fn resource<const N: usize>(path: &str, routes: [(Method, Route); N]) -> Res
     routes.into_iter().fold(resource, |resource, (_, route)| resource.route(route))
 }
 
+/// One route for all methods of a path.
+pub fn any<F, Args>(path: &str, handler: F) -> Resource
+where
+    F: Handler<Args, Output: Responder + 'static>,
+    Args: FromRequest + 'static,
+{
+    web::resource(path).route(web::route().to(handler))
+}
+
 pub fn get<F, Args>(handler: F) -> (Method, Route)
 where
     F: Handler<Args, Output: Responder + 'static>,

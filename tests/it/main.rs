@@ -23,6 +23,7 @@ mod dashboard;
 mod errors;
 mod events;
 mod faults;
+mod forward_auth;
 mod history;
 mod identity;
 mod instances;

@@ -251,6 +251,28 @@ async fn conditions(tour: &mut Tour) {
     }
 }
 
+async fn forward_auth(tour: &mut Tour) {
+    let asked = "/api/v2/forward-auth";
+    for (user, template) in [("asker", asked), ("asker-at", "/api/v2/forward-auth/{path:.*}")] {
+        let operation = Operation { path: template.to_owned(), method: "get".to_owned() };
+        let path = template.replace("{path:.*}", "api/v1/agents");
+        let as_user = format!("Bearer {}", token(json!({ "sub": user })));
+        let limit = json!({"custom_requests_per_hour": 2});
+        tour.quotad.put(&format!("/api/v2/admin/quotas/{user}"), limit).await;
+        let headers = [("authorization", as_user.as_str())];
+        tour.send(&operation, &path, None, &[("authorization", "Bearer x")], 401).await;
+        for _ in 0..2 {
+            tour.quotad.send(Method::GET, &path, None, &headers).await;
+        }
+        tour.send(&operation, &path, None, &headers, 429).await;
+        tour.send(&operation, &path, None, &[], 200).await;
+        if template == asked {
+            tour.send(&operation, "/api/v2/forward-auth?deny_status=403", None, &headers, 403).await;
+            tour.send(&operation, "/api/v2/forward-auth?deny_status=500", None, &headers, 422).await;
+        }
+    }
+}
+
 async fn administration(tour: &mut Tour) {
     let (user, keys, key) = ("/api/v2/admin/users/{user_id}", "/api/v2/admin/keys", "/api/v2/admin/keys/{id}");
     let (usage, audit) = ("/api/v2/admin/quotas/usage", "/api/v2/admin/audit");
@@ -285,6 +307,7 @@ async fn administration(tour: &mut Tour) {
     }
     policy(tour).await;
     conditions(tour).await;
+    forward_auth(tour).await;
     let wanted = json!({"name": "k", "role": "user", "user_id": "42", "expires_at": "2999-12-01T00:00:00Z"});
     let made = tour.ask(Method::POST, keys, keys, Some(wanted), 201).await;
     let path = filled(key, made.json["id"].as_str().expect("an id"));

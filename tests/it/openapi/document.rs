@@ -98,5 +98,10 @@ pub fn routes() -> BTreeSet<Operation> {
             found.insert(Operation { path: path.to_owned(), method: (*method).to_owned() });
         }
     }
+    // Those that take any method stand in the document by one.
+    for resource in source.split(".service(any(").skip(1) {
+        let path = resource.trim_start_matches('"').split('"').next().expect("a path");
+        found.insert(Operation { path: path.to_owned(), method: "get".to_owned() });
+    }
     found
 }
