@@ -11,7 +11,7 @@ history: ## Record a million operations of two instances on one Redis, and check
 	QUOTAD_TEST_HISTORY_OPERATIONS=1000000 cargo test --release --locked --test it -- \
 		history::run history::planted --nocapture --test-threads 1
 
-faults: ## Break Redis in every way that is promised to be survived, at full length, and print what held
+faults: ## Break Redis, the database and the service in every way that is promised to be survived, at full length, and print what held
 	scripts/faults
 
 lint: ## Formatting and lints
