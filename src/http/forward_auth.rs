@@ -7,10 +7,9 @@ use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
 use percent_encoding::percent_decode_str;
-use serde::Deserialize;
 
 use super::error::Problem;
-use super::{State, body, caller, decision, headers};
+use super::{State, caller, decision, headers};
 use crate::domain::cost::{Items, Multiplier};
 use crate::domain::decision::Decision;
 use crate::domain::endpoint::{EndpointPath, METHOD_MAX_BYTES};
@@ -25,27 +24,17 @@ const SUBJECT: HeaderName = HeaderName::from_static("x-quotad-subject");
 const TIER: HeaderName = HeaderName::from_static("x-quotad-tier");
 const STATUS: HeaderName = HeaderName::from_static("x-quotad-status");
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Query {
-    deny_status: Option<u16>,
-}
-
 /// 200, 401 or 429, whatever the method; `?deny_status=403` for nginx, which makes a 500 of its sub-request's 429.
 pub async fn ask(state: Data<State>, outbox: Data<Outbox>, request: HttpRequest) -> Result<HttpResponse, Problem> {
-    let deny_status = match deny_status(&request)? {
-        None | Some(429) => StatusCode::TOO_MANY_REQUESTS,
-        Some(403) => StatusCode::FORBIDDEN,
-        Some(_) => return Err(Problem::invalid("deny_status", "must be 403 or 429")),
-    };
     let caller = caller::of(&state, &request)?;
     let decision = outbox.check(check(&state, &request, &caller)?).await?;
-    Ok(answer(&decision, deny_status, state.limiter.is_enforcing()))
+    Ok(answer(&decision, deny_status(&request), state.limiter.is_enforcing()))
 }
 
-/// What an appended path brought with it is the original request's.
-fn deny_status(request: &HttpRequest) -> Result<Option<u16>, Problem> {
-    if request.path() == OWN_PATH { Ok(body::query::<Query>(request)?.deny_status) } else { Ok(None) }
+/// Of a query anything else is passed over: some proxies hand on that of the request they hold.
+fn deny_status(request: &HttpRequest) -> StatusCode {
+    let asked = request.query_string().split('&').any(|pair| pair == "deny_status=403");
+    if asked { StatusCode::FORBIDDEN } else { StatusCode::TOO_MANY_REQUESTS }
 }
 
 /// One item, charged to the caller; to the address of one who speaks for no user.

@@ -36,6 +36,7 @@ mod persistence;
 mod planted_keys;
 mod policy;
 mod preconditions;
+mod proxies;
 mod redis_away;
 mod redis_links;
 mod restart;
