@@ -1,7 +1,6 @@
 //! Checks one at a time and in batches: items, trials, limiting that is off, and how the answers look.
 
 use insta::assert_json_snapshot;
-use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::support::answer::Answer;
