@@ -1,4 +1,4 @@
-.PHONY: run test history faults lint bench audit advisories
+.PHONY: run test history faults lint bench year audit advisories
 
 run: ## Run the service, embedded
 	cargo run --release --locked
@@ -20,6 +20,10 @@ lint: ## Formatting and lints
 
 bench: ## Compare with a bare Actix-web handler, embedded and with Redis
 	bench/run
+
+year: ## Fill SQLite and PostgreSQL with a year of history for 100,000 users, and time every admin query; wants 8 GB in TMPDIR
+	scripts/need initdb=postgresql
+	scripts/with-postgres cargo bench --locked --bench flush --bench year
 
 audit: ## Licences, bans and sources of all dependencies; needs cargo-deny (cargo install --locked cargo-deny)
 	cargo fetch --locked

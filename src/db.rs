@@ -33,6 +33,7 @@ mod postgres_address;
 mod postgres_tls;
 mod report;
 mod retention;
+mod rollup;
 mod schema;
 mod sqlite;
 mod state_codec;

@@ -62,6 +62,7 @@ pub fn routes(state: State) -> impl FnOnce(&mut ServiceConfig) {
             .service(resource("/api/v2/users/me/quota", [get(quotas::mine)]))
             .service(resource("/api/v2/users/me/quota/history", [get(history::mine)]))
             .service(resource("/api/v2/admin/quotas/usage", [get(usage::report)]))
+            .service(resource("/api/v2/admin/usage/history", [get(history::of_all)]))
             .service(resource(
                 "/api/v2/admin/quotas/{user_id}",
                 [get(quotas::of_user), put(quotas::put_override), delete(quotas::delete_override)],

@@ -271,7 +271,8 @@ mod tests {
         assert!(shards.limiter.health().shards.iter().all(|shard| shard.alive));
         shards.stop().await;
         books.close().await.unwrap();
-        let report = database.usage_report(now.start_of_hour(), 10).await.unwrap();
+        let report =
+            database.usage_report(now.start_of_hour(), crate::domain::report::ReportOrder::Cost, 10).await.unwrap();
         assert_eq!(report.totals.usage.requests, 8, "no usage is lost with the shard");
     }
 }

@@ -3,7 +3,7 @@
 //! Diesel's types differ by backend, and generic bounds over both would be longer than the statements themselves.
 
 /// Expands the functions in it twice: in a module `sqlite` and in a module `postgres`, where `Connection` is that
-/// database's connection and `dialect`, `accounts`, `audit` and `changes` are that database's modules.
+/// database's connection and `dialect`, `accounts`, `audit`, `changes` and `rollup` are that database's modules.
 macro_rules! on_both {
     (@one $backend:ident $($item:item)*) => {
         pub(in crate::db) mod $backend {
@@ -12,6 +12,7 @@ macro_rules! on_both {
                 super::*,
                 crate::db::$backend::{Connection, dialect},
                 crate::db::{accounts::$backend as accounts, audit::$backend as audit, changes::$backend as changes},
+                crate::db::rollup::$backend as rollup,
             };
             $($item)*
         }

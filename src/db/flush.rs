@@ -169,6 +169,18 @@ impl Rows {
         Rows::Counters(newest.into_iter().map(|(subject, kept)| CounterRow { subject, kept }).collect())
     }
 
+    /// The usage of hours before `covered`, without what was refused.
+    fn late(&self, covered: i64, refused: &[RefusedRow]) -> Arc<[UsageRow]> {
+        let Rows::Usage(rows) = self else { return Arc::default() };
+        let is_refused = |row: &UsageRow| {
+            refused.iter().any(|refused| {
+                let place = refused.usage.as_ref().map(|(hour, tier, _)| (hour.as_micros(), tier.as_str()));
+                refused.subject == row.subject && place == Some((row.hour, row.tier.as_str()))
+            })
+        };
+        rows.iter().filter(|row| row.hour < covered && !is_refused(row)).cloned().collect()
+    }
+
     /// A row that nobody can find fault with.
     fn faultless(&self) -> Self {
         let subject = SubjectKind::User.prefix().to_owned();
@@ -226,7 +238,12 @@ on_both! {
                 if !raise_cursor(connection, batch, now).await? {
                     return Ok(FlushOutcome::AlreadyApplied);
                 }
+                let covered = rollup::covers(connection).await?;
                 let mut refused = add(connection, &usage).await?;
+                let late: Arc<[UsageRow]> = usage.late(covered, &refused);
+                for piece in pieces(late.len()) {
+                    dialect::keep_late(connection, Arc::clone(&late), piece).await?;
+                }
                 refused.extend(add(connection, &counters).await?);
                 Ok(FlushOutcome::Applied { refused })
             })
@@ -311,6 +328,7 @@ mod tests {
     use super::super::Repository;
     use super::*;
     use crate::config::{DatabaseLocation, DatabaseSettings};
+    use crate::domain::report::ReportOrder;
     use crate::domain::subject::UserId;
 
     #[test]
@@ -364,6 +382,9 @@ mod tests {
         // The next connection knows nothing of the bound.
         let landed = database.flush(&batch, Timestamp::EPOCH).await.unwrap();
         assert_eq!(landed, FlushOutcome::Applied { refused: Vec::new() });
-        assert_eq!(database.usage_report(Timestamp::EPOCH, 1).await.unwrap().totals.usage.requests, 6_000);
+        assert_eq!(
+            database.usage_report(Timestamp::EPOCH, ReportOrder::Cost, 1).await.unwrap().totals.usage.requests,
+            6_000
+        );
     }
 }

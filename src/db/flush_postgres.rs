@@ -14,6 +14,8 @@ const USAGE_FROM_ARRAYS: &str = "SELECT * FROM UNNEST($1, $2, $3, $4, $5, $6)";
 
 const INTO_USAGE: &str = "INSERT INTO usage (subject, hour, tier, requests, cost, denied)";
 
+const INTO_LATE: &str = "INSERT INTO usage_late (subject, hour, tier, requests, cost, denied)";
+
 const ADD_TO_USAGE: &str = "ON CONFLICT (subject, hour, tier) DO UPDATE SET \
      requests = LEAST(usage.requests + excluded.requests, 9007199254740991), \
      cost = LEAST(usage.cost + excluded.cost, 9007199254740991), \
@@ -33,8 +35,25 @@ pub(in crate::db) async fn add_usage(
     rows: Arc<[UsageRow]>,
     piece: Range<usize>,
 ) -> QueryResult<()> {
-    let rows = rows.get(piece).unwrap_or_default();
-    diesel::sql_query(format!("{INTO_USAGE} {USAGE_FROM_ARRAYS} {ADD_TO_USAGE}"))
+    insert_usage(
+        connection,
+        rows.get(piece).unwrap_or_default(),
+        format!("{INTO_USAGE} {USAGE_FROM_ARRAYS} {ADD_TO_USAGE}"),
+    )
+    .await
+}
+
+/// Keeps what the sums over `usage` may have left out; see [`super::rollup`].
+pub(in crate::db) async fn keep_late(
+    connection: &mut Connection,
+    rows: Arc<[UsageRow]>,
+    piece: Range<usize>,
+) -> QueryResult<()> {
+    insert_usage(connection, rows.get(piece).unwrap_or_default(), format!("{INTO_LATE} {USAGE_FROM_ARRAYS}")).await
+}
+
+async fn insert_usage(connection: &mut Connection, rows: &[UsageRow], statement: String) -> QueryResult<()> {
+    diesel::sql_query(statement)
         .bind::<Array<Text>, _>(column(rows, |row| row.subject.as_str()))
         .bind::<Array<BigInt>, _>(column(rows, |row| row.hour))
         .bind::<Array<Text>, _>(column(rows, |row| row.tier.as_str()))

@@ -10,7 +10,7 @@ use diesel::upsert::excluded;
 use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
 
 use super::flush::{CounterRow, Rows, UsageRow};
-use super::schema::{counters, usage};
+use super::schema::{counters, usage, usage_late};
 use crate::domain::cost::COUNT_MAX;
 
 type Connection = SyncConnectionWrapper<SqliteConnection>;
@@ -78,6 +78,37 @@ pub(in crate::db) async fn add_usage(
                 ))
                 .execute(connection)
                 .map(|_| ())
+        })
+        .await
+}
+
+#[derive(Insertable)]
+#[diesel(table_name = usage_late, treat_none_as_default_value = false)]
+struct LateRow<'row> {
+    subject: &'row str,
+    hour: i64,
+    tier: &'row str,
+    requests: i64,
+    cost: i64,
+    denied: i64,
+}
+
+impl<'row> LateRow<'row> {
+    fn of(UsageRow { subject, hour, tier, requests, cost, denied }: &'row UsageRow) -> Self {
+        Self { subject, hour: *hour, tier, requests: *requests, cost: *cost, denied: *denied }
+    }
+}
+
+/// Keeps what the sums over `usage` may have left out; see [`super::rollup`].
+pub(in crate::db) async fn keep_late(
+    connection: &mut Connection,
+    rows: Arc<[UsageRow]>,
+    piece: Range<usize>,
+) -> QueryResult<()> {
+    connection
+        .spawn_blocking(move |connection| {
+            let rows: Vec<LateRow<'_>> = rows.get(piece).unwrap_or_default().iter().map(LateRow::of).collect();
+            diesel::insert_into(usage_late::table).values(&rows).execute(connection).map(|_| ())
         })
         .await
 }

@@ -1,11 +1,12 @@
-//! What one subject used, hour by hour or day by day, from the table `usage`.
+//! What one subject used, or all of them, hour by hour or day by day.
 
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Text};
 use diesel_async::RunQueryDsl;
 
-use super::{Database, DbError};
-use crate::domain::report::{Granularity, HistoryItem};
+use super::{Database, DbError, FLUSH_DEADLINE};
+use crate::domain::listing::Page;
+use crate::domain::report::{HistoryItem, HistoryRange};
 use crate::domain::subject::Subject;
 use crate::domain::time::Timestamp;
 use crate::domain::usage::Usage;
@@ -42,43 +43,72 @@ impl Sums {
 }
 
 impl Database {
-    /// The buckets from `from` until before `to` that the subject used anything in, in order.
-    ///
-    /// A bucket counts where the hours in it do: `from` in the middle of a day leaves out that day's earlier hours.
+    /// The buckets of the range that the subject used anything in, in order. Where it has more of them than its limit, the
+    /// next range begins at [`Page::next`].
     pub async fn history(
         &self,
         subject: &Subject,
-        granularity: Granularity,
-        from: Timestamp,
-        to: Timestamp,
-    ) -> Result<Vec<HistoryItem>, DbError> {
+        range: HistoryRange,
+    ) -> Result<Page<HistoryItem, Timestamp>, DbError> {
         let subject = subject.to_string();
-        on!(self, read, "read history", history::of(&subject, granularity, from, to))
+        on!(self, read, "read history", history::of(&subject, range))
     }
+
+    /// The same of all subjects together.
+    pub async fn system_history(&self, range: HistoryRange) -> Result<Page<HistoryItem, Timestamp>, DbError> {
+        on!(self, read within FLUSH_DEADLINE, "read the system's history", history::of_all(range))
+    }
+}
+
+/// Buckets of the rows of a table. Hours are not negative, so that dividing and multiplying rounds down on both databases.
+fn buckets(table: &str, range: HistoryRange, sum: fn(&str) -> String) -> String {
+    let (sums, width) = (Sums::columns(sum), range.granularity.period().as_micros());
+    format!("SELECT hour / {width} * {width} AS start, {sums} FROM {table} GROUP BY 1 ORDER BY 1")
+}
+
+fn page(rows: Vec<Row>, range: HistoryRange) -> Page<HistoryItem, Timestamp> {
+    let item = |row: Row| HistoryItem { start: Timestamp::from_micros(row.start), usage: row.sums.usage() };
+    let items = rows.into_iter().map(item).collect();
+    Page::cut(items, usize::try_from(range.limit).unwrap_or(usize::MAX), |item| {
+        item.start.saturating_add(range.granularity.period())
+    })
 }
 
 on_both! {
     pub(in crate::db) async fn of(
         connection: &mut Connection,
         subject: &str,
-        granularity: Granularity,
-        from: Timestamp,
-        to: Timestamp,
-    ) -> QueryResult<Vec<HistoryItem>> {
-        let sums = Sums::columns(dialect::sum);
-        let width = granularity.period().as_micros();
-        // Hours are not negative, so that dividing and multiplying rounds down on both databases.
-        let text = format!(
-            "SELECT hour / {width} * {width} AS start, {sums} FROM usage \
-             WHERE subject = $1 AND hour >= $2 AND hour < $3 GROUP BY 1 ORDER BY 1"
-        );
-        let rows: Vec<Row> = diesel::sql_query(text)
+        range: HistoryRange,
+    ) -> QueryResult<Page<HistoryItem, Timestamp>> {
+        let text = buckets("usage WHERE subject = $1 AND hour >= $2 AND hour < $3", range, dialect::sum);
+        let rows = diesel::sql_query(format!("{text} LIMIT $4"))
             .bind::<Text, _>(subject)
-            .bind::<BigInt, _>(from.as_micros())
-            .bind::<BigInt, _>(to.as_micros())
+            .bind::<BigInt, _>(range.from.as_micros())
+            .bind::<BigInt, _>(range.to.as_micros())
+            .bind::<BigInt, _>(i64::from(range.limit).saturating_add(1))
             .load(connection)
             .await?;
-        let item = |row: Row| HistoryItem { start: Timestamp::from_micros(row.start), usage: row.sums.usage() };
-        Ok(rows.into_iter().map(item).collect())
+        Ok(page(rows, range))
+    }
+
+    /// One statement, so that what it adds up is of one moment.
+    pub(in crate::db) async fn of_all(
+        connection: &mut Connection,
+        range: HistoryRange,
+    ) -> QueryResult<Page<HistoryItem, Timestamp>> {
+        let columns = "SELECT hour, requests, cost, denied FROM";
+        let built = "(SELECT hour FROM rollup_marks WHERE name = 'built')";
+        let parts = format!(
+            "({columns} rollup_hours WHERE hour >= $1 AND hour < $2 \
+             UNION ALL {columns} usage WHERE hour >= $1 AND hour < $2 AND hour >= {built} \
+             UNION ALL {columns} usage_late WHERE hour >= $1 AND hour < $2 AND hour < {built}) AS parts"
+        );
+        let rows = diesel::sql_query(format!("{} LIMIT $3", buckets(&parts, range, dialect::sum)))
+            .bind::<BigInt, _>(range.from.as_micros())
+            .bind::<BigInt, _>(range.to.as_micros())
+            .bind::<BigInt, _>(i64::from(range.limit).saturating_add(1))
+            .load(connection)
+            .await?;
+        Ok(page(rows, range))
     }
 }

@@ -16,7 +16,7 @@ pub(super) type Connection = AsyncPgConnection;
 pub(super) mod dialect {
     //! What PostgreSQL says its own way.
 
-    pub(in crate::db) use crate::db::flush_postgres::{add_usage, find_fault, put_counters};
+    pub(in crate::db) use crate::db::flush_postgres::{add_usage, find_fault, keep_late, put_counters};
 
     /// After a text: it is put in the order of its bytes, as ids are.
     pub(in crate::db) const BYTE_ORDER: &str = "COLLATE \"C\"";
@@ -25,6 +25,15 @@ pub(super) mod dialect {
     pub(in crate::db) fn contains(text: &str, part: &str) -> String {
         format!("strpos({text}, {part}) > 0")
     }
+
+    /// The smaller of two numbers.
+    pub(in crate::db) const LEAST: &str = "LEAST";
+
+    /// First in a transaction: all its statements see the same state.
+    pub(in crate::db) const ONE_MOMENT: &str = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ";
+
+    /// After a query: what it reads stays as it is until the transaction ends.
+    pub(in crate::db) const HELD: &str = "FOR SHARE";
 
     /// The sum of a column, at most 2^53 - 1. The sum of bigints is a numeric, which can't overflow.
     pub(in crate::db) fn sum(column: &str) -> String {

@@ -29,7 +29,7 @@ const KEEPALIVE_IDLE: Duration = Duration::from_secs(15);
 
 /// A line that broke in silence leaves its session behind on the server. In a transaction it holds locks that others wait
 /// for, so the server is told to end it soon.
-const SESSION: &str = "SET idle_in_transaction_session_timeout = '15s'; SET tcp_keepalives_idle = 30; \
+const SESSION: &str = "SET jit = off; SET idle_in_transaction_session_timeout = '15s'; SET tcp_keepalives_idle = 30; \
      SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 3";
 
 /// Where the server is, and how to speak to it.

@@ -1,30 +1,23 @@
-//! What everybody used together, from the table `usage`.
+//! What everybody used together: the sums of [`super::rollup`] as far as they go, and the table `usage` from there on.
 
-use std::collections::HashMap;
-
-use diesel::dsl::max;
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Text};
-use diesel_async::RunQueryDsl;
+use diesel::sql_types::{BigInt, Nullable, Text};
+use diesel_async::{AsyncConnection, RunQueryDsl, SimpleAsyncConnection};
 
 use super::flush::SubjectKind;
 use super::history::Sums;
-use super::schema::usage;
+use super::rollup::{self as sums, DAY, DAYS_BEFORE, THIRTY_DAYS};
 use super::{Database, DbError, FLUSH_DEADLINE};
-use crate::domain::report::{ReportTotals, UsageReport};
+use crate::domain::report::{ReportOrder, ReportTotals, UsageReport};
 use crate::domain::subject::UserId;
 use crate::domain::tier::TierName;
-use crate::domain::time::Timestamp;
+use crate::domain::time::{DAY_MICROS, Timestamp};
 use crate::domain::usage::Usage;
 
-/// Subjects of their own, without the two that stand for what could not be kept apart.
-const SUBJECTS: &str = "COUNT(DISTINCT CASE WHEN subject NOT IN ('user:', 'ip:') THEN subject END)";
-const USERS: &str = "COUNT(DISTINCT CASE WHEN substr(subject, 1, 5) = 'user:' AND subject <> 'user:' THEN subject END)";
-
 #[derive(QueryableByName)]
-struct TotalsRow {
+struct TierRow {
     #[diesel(sql_type = Text)]
-    name: String,
+    tier: String,
     #[diesel(sql_type = BigInt)]
     subjects: i64,
     #[diesel(embed)]
@@ -32,49 +25,160 @@ struct TotalsRow {
 }
 
 #[derive(QueryableByName)]
+struct Count {
+    #[diesel(sql_type = BigInt)]
+    users: i64,
+}
+
+#[derive(QueryableByName)]
 struct TopRow {
     #[diesel(sql_type = Text)]
     subject: String,
+    #[diesel(sql_type = Nullable<Text>)]
+    last_tier: Option<String>,
     #[diesel(embed)]
     sums: Sums,
 }
 
-impl TotalsRow {
+impl TierRow {
     fn totals(&self) -> ReportTotals {
         ReportTotals { usage: self.sums.usage(), active_users: self.subjects.max(0).cast_unsigned() }
-    }
-}
-
-impl TopRow {
-    fn of_kind(self, kind: SubjectKind) -> (String, Usage) {
-        let id = self.subject.strip_prefix(kind.prefix()).unwrap_or(&self.subject);
-        (id.to_owned(), self.sums.usage())
     }
 }
 
 impl Database {
     /// Usage in the hours from `since` on, with the `top` users and addresses. `since` in the middle of an hour counts from
     /// the next one.
-    pub async fn usage_report(&self, since: Timestamp, top: u32) -> Result<UsageReport, DbError> {
-        on!(self, read within FLUSH_DEADLINE, "read the usage report", report::since(since, top))
+    ///
+    /// Midnight UTC of today and of 29 days before are answered from sums; any other time adds up what there is since.
+    pub async fn usage_report(&self, since: Timestamp, order: ReportOrder, top: u32) -> Result<UsageReport, DbError> {
+        on!(self, read within FLUSH_DEADLINE, "read the usage report", report::since(since, order, top))
+    }
+}
+
+/// Where a report's parts lie, in microseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Range {
+    since: i64,
+    /// The span of the sums that belongs to it; none is called "".
+    span: &'static str,
+    /// How far the sums go; without any, `since`.
+    built: i64,
+}
+
+impl Range {
+    fn of(since: i64, built: i64) -> Self {
+        let today = sums::midnight(built);
+        let span = match today.saturating_sub(since) {
+            0 => DAY,
+            days if days == DAYS_BEFORE.saturating_mul(DAY_MICROS) => THIRTY_DAYS,
+            _ => "",
+        };
+        // Sums that end where the report begins say nothing, and what came late is not theirs.
+        if span.is_empty() || built <= since {
+            return Self { since, span: "", built: since };
+        }
+        Self { since, span, built }
+    }
+
+    /// The rows that are not in the sums, as a table `recent`.
+    fn recent(self) -> String {
+        let columns = "SELECT subject, tier, requests, cost, denied FROM";
+        let Self { since, built, .. } = self;
+        format!(
+            "WITH recent AS MATERIALIZED ({columns} usage WHERE hour >= {built} \
+             UNION ALL {columns} usage_late WHERE hour >= {since} AND hour < {built})"
+        )
+    }
+
+    /// Sums by tier, with how many subjects each had.
+    fn by_tier(self, sum: fn(&str) -> String) -> String {
+        let (recent, span, sums) = (self.recent(), self.span, Sums::columns(sum));
+        let subjects = sum("subjects");
+        format!(
+            "{recent} SELECT tier, {sums}, {subjects} AS subjects FROM ( \
+               SELECT tier, requests, cost, denied, 0 AS subjects FROM recent \
+               UNION ALL SELECT tier, requests, cost, denied, subjects FROM rollup_tiers \
+                 WHERE span = '{span}' AND tier <> '' \
+               UNION ALL SELECT tier, 0, 0, 0, 1 FROM ( \
+                 SELECT DISTINCT tier, subject FROM recent WHERE subject NOT IN ('user:', 'ip:')) AS seen \
+                 WHERE NOT EXISTS (SELECT 1 FROM rollup_subjects AS known \
+                   WHERE known.span = '{span}' AND known.subject = seen.subject AND known.tier = seen.tier) \
+             ) AS parts GROUP BY tier ORDER BY tier"
+        )
+    }
+
+    /// How many users there were.
+    fn users(self) -> String {
+        let (recent, span) = (self.recent(), self.span);
+        format!(
+            "{recent} SELECT COALESCE((SELECT subjects FROM rollup_tiers WHERE span = '{span}' AND tier = ''), 0) + ( \
+               SELECT COUNT(*) FROM ( \
+                 SELECT DISTINCT subject FROM recent WHERE substr(subject, 1, 5) = 'user:' AND subject <> 'user:') AS seen \
+               WHERE NOT EXISTS (SELECT 1 FROM rollup_subjects AS known \
+                 WHERE known.span = '{span}' AND known.subject = seen.subject AND known.tier = '') \
+             ) AS users"
+        )
+    }
+
+    /// The heaviest subjects of a kind, with the tier that each had last.
+    ///
+    /// Whoever is among the first `$1` is in `recent`, or is among the first `$1` of the sums: usage only adds to what is there.
+    fn top(self, kind: SubjectKind, order: ReportOrder, sum: fn(&str) -> String) -> String {
+        let (recent, span, sums, since) = (self.recent(), self.span, Sums::columns(sum), self.since);
+        let (name, prefix) = match kind {
+            SubjectKind::User => ("user", kind.prefix()),
+            SubjectKind::Ip => ("ip", kind.prefix()),
+        };
+        let length = prefix.len();
+        let first = match order {
+            ReportOrder::Cost => "cost DESC, requests DESC, denied DESC, subject",
+            ReportOrder::Requests => "requests DESC, cost DESC, denied DESC, subject",
+            ReportOrder::Denied => "denied DESC, requests DESC, cost DESC, subject",
+        };
+        format!(
+            "{recent}, seen AS MATERIALIZED ( \
+               SELECT subject, {sums} FROM recent \
+               WHERE substr(subject, 1, {length}) = '{prefix}' AND subject <> '{prefix}' GROUP BY subject), \
+             best AS MATERIALIZED ( \
+               SELECT subject, requests, cost, denied FROM rollup_subjects \
+               WHERE span = '{span}' AND tier = '' AND kind = '{name}' ORDER BY {first} LIMIT $1), \
+             top AS MATERIALIZED ( \
+               SELECT subject, requests, cost, denied FROM best WHERE subject NOT IN (SELECT subject FROM seen) \
+               UNION ALL \
+               SELECT seen.subject, seen.requests + COALESCE(known.requests, 0), seen.cost + COALESCE(known.cost, 0), \
+                 seen.denied + COALESCE(known.denied, 0) \
+               FROM seen LEFT JOIN rollup_subjects AS known \
+                 ON known.span = '{span}' AND known.subject = seen.subject AND known.tier = '' \
+               ORDER BY {first} LIMIT $1) \
+             SELECT subject, requests, cost, denied, \
+               (SELECT tier FROM usage WHERE usage.subject = top.subject AND hour >= {since} \
+                ORDER BY hour DESC, tier LIMIT 1) AS last_tier \
+             FROM top ORDER BY {first}"
+        )
     }
 }
 
 /// Puts the rows together. What no longer parses was put in by hand: it is skipped and told.
 fn assemble(
     start: Timestamp,
-    totals: ReportTotals,
-    tiers: &[TotalsRow],
-    users: Vec<(String, Usage, Option<String>)>,
-    top_ips: Vec<(String, Usage)>,
+    tiers: &[TierRow],
+    users: &Count,
+    top_users: Vec<TopRow>,
+    ips: Vec<TopRow>,
 ) -> UsageReport {
-    let tier = |row: &TotalsRow| Some((TierName::parse(&row.name).ok()?, row.totals()));
-    let user = |(id, usage, tier): (String, Usage, Option<String>)| {
-        Some((UserId::parse(&id).ok()?, TierName::parse(&tier?).ok()?, usage))
+    let mut usage = Usage::default();
+    tiers.iter().for_each(|row| usage.add(row.sums.usage()));
+    let totals = ReportTotals { usage, active_users: users.users.max(0).cast_unsigned() };
+    let stored = tiers.len().saturating_add(top_users.len());
+    let tier = |row: &TierRow| Some((TierName::parse(&row.tier).ok()?, row.totals()));
+    let user = |row: TopRow| {
+        let id = row.subject.strip_prefix(SubjectKind::User.prefix())?;
+        Some((UserId::parse(id).ok()?, TierName::parse(&row.last_tier?).ok()?, row.sums.usage()))
     };
-    let stored = tiers.len().saturating_add(users.len());
+    let ip = |row: TopRow| Some((row.subject.strip_prefix(SubjectKind::Ip.prefix())?.to_owned(), row.sums.usage()));
     let tiers: Vec<_> = tiers.iter().filter_map(tier).collect();
-    let top_users: Vec<_> = users.into_iter().filter_map(user).collect();
+    let top_users: Vec<_> = top_users.into_iter().filter_map(user).collect();
     let read = tiers.len().saturating_add(top_users.len());
     if read < stored {
         tracing::warn!(
@@ -83,80 +187,36 @@ fn assemble(
             "skipped usage whose user id or tier is not valid"
         );
     }
-    UsageReport { start, totals, tiers, top_users, top_ips }
+    UsageReport { start, totals, tiers, top_users, top_ips: ips.into_iter().filter_map(ip).collect() }
 }
 
 on_both! {
     pub(in crate::db) async fn since(
         connection: &mut Connection,
         start: Timestamp,
+        order: ReportOrder,
         limit: u32,
     ) -> QueryResult<UsageReport> {
-        let totals = totals(connection, "''", USERS, "", start).await?;
-        let totals = totals.into_iter().next().map_or_else(ReportTotals::default, |row| row.totals());
-        let tiers = self::totals(connection, "tier", SUBJECTS, "GROUP BY tier ORDER BY tier", start).await?;
-        let users = top(connection, SubjectKind::User, start, limit).await?;
-        let mut last = last_tiers(connection, &users, start).await?;
-        let users = users.into_iter().map(|row| {
-            let tier = last.remove(&row.subject);
-            let (id, usage) = row.of_kind(SubjectKind::User);
-            (id, usage, tier)
-        });
-        let users = users.collect();
-        let ips = top(connection, SubjectKind::Ip, start, limit).await?;
-        let ips = ips.into_iter().map(|row| row.of_kind(SubjectKind::Ip)).collect();
-        Ok(assemble(start, totals, &tiers, users, ips))
-    }
-
-    async fn totals(
-        connection: &mut Connection,
-        name: &str,
-        subjects: &str,
-        grouped: &str,
-        start: Timestamp,
-    ) -> QueryResult<Vec<TotalsRow>> {
-        let sums = Sums::columns(dialect::sum);
-        diesel::sql_query(format!(
-            "SELECT {name} AS name, {subjects} AS subjects, {sums} FROM usage WHERE hour >= $1 {grouped}"
-        ))
-        .bind::<BigInt, _>(start.as_micros())
-        .load(connection)
-        .await
+        connection
+            .transaction(async |connection| {
+                connection.batch_execute(dialect::ONE_MOMENT).await?;
+                let range = Range::of(start.as_micros(), rollup::built(connection).await?);
+                let tiers: Vec<TierRow> = diesel::sql_query(range.by_tier(dialect::sum)).load(connection).await?;
+                let users: Count = diesel::sql_query(range.users()).get_result(connection).await?;
+                let top_users = top(connection, range, SubjectKind::User, order, limit).await?;
+                let top_ips = top(connection, range, SubjectKind::Ip, order, limit).await?;
+                Ok(assemble(start, &tiers, &users, top_users, top_ips))
+            })
+            .await
     }
 
     async fn top(
         connection: &mut Connection,
+        range: Range,
         kind: SubjectKind,
-        start: Timestamp,
+        order: ReportOrder,
         limit: u32,
     ) -> QueryResult<Vec<TopRow>> {
-        let (sums, prefix) = (Sums::columns(dialect::sum), kind.prefix());
-        let length = prefix.len();
-        diesel::sql_query(format!(
-            "SELECT subject, {sums} FROM usage \
-             WHERE hour >= $1 AND substr(subject, 1, {length}) = '{prefix}' AND subject <> '{prefix}' \
-             GROUP BY subject ORDER BY 3 DESC, 2 DESC, 4 DESC, subject LIMIT $2"
-        ))
-        .bind::<BigInt, _>(start.as_micros())
-        .bind::<BigInt, _>(i64::from(limit))
-        .load(connection)
-        .await
-    }
-
-    /// The tier that each of the users had last.
-    async fn last_tiers(
-        connection: &mut Connection,
-        users: &[TopRow],
-        start: Timestamp,
-    ) -> QueryResult<HashMap<String, String>> {
-        let subjects: Vec<&str> = users.iter().map(|row| row.subject.as_str()).collect();
-        let rows: Vec<(String, String, Option<i64>)> = usage::table
-            .filter(usage::subject.eq_any(subjects).and(usage::hour.ge(start.as_micros())))
-            .group_by((usage::subject, usage::tier))
-            .select((usage::subject, usage::tier, max(usage::hour)))
-            .order(max(usage::hour))
-            .load(connection)
-            .await?;
-        Ok(rows.into_iter().map(|(subject, tier, _)| (subject, tier)).collect())
+        diesel::sql_query(range.top(kind, order, dialect::sum)).bind::<BigInt, _>(i64::from(limit)).load(connection).await
     }
 }

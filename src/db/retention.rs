@@ -16,7 +16,10 @@ const ROWS_A_STATEMENT: i64 = 10_000;
 const CURSOR_KEPT: Period = Period::from_seconds(30 * 86_400);
 
 const REMOVE_USAGE: &str = "DELETE FROM usage WHERE (subject, hour, tier) IN \
-     (SELECT subject, hour, tier FROM usage WHERE hour < $1 LIMIT $2)";
+     (SELECT subject, hour, tier FROM usage WHERE hour < $1 ORDER BY hour LIMIT $2)";
+
+const REMOVE_ROLLUPS: &str = "DELETE FROM rollup_hours WHERE hour < $1 AND hour IN \
+     (SELECT hour FROM rollup_hours WHERE hour < $1 ORDER BY hour LIMIT $2)";
 
 /// What is whole by now may have been charged again meanwhile: it is looked at once more when it is removed.
 const REMOVE_COUNTERS: &str = "DELETE FROM counters WHERE whole_at <= $1 AND subject IN \
@@ -31,6 +34,7 @@ const REMOVE_CHANGES: &str = "DELETE FROM changes WHERE version IN \
 impl Database {
     /// Removes usage of the hours before `hour`, a piece at a time, and says how many rows there were.
     pub async fn remove_usage_before(&self, hour: Timestamp) -> Result<u64, DbError> {
+        self.remove_by_pieces(REMOVE_ROLLUPS, hour.as_micros()).await?;
         self.remove_by_pieces(REMOVE_USAGE, hour.as_micros()).await
     }
 

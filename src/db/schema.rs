@@ -63,8 +63,60 @@ diesel::table! {
 }
 
 diesel::table! {
-    usage (subject, hour, tier) {
+    usage (hour, subject, tier) {
         subject -> Text,
+        hour -> BigInt,
+        tier -> Text,
+        requests -> BigInt,
+        cost -> BigInt,
+        denied -> BigInt,
+    }
+}
+
+diesel::table! {
+    usage_late (id) {
+        id -> BigInt,
+        subject -> Text,
+        hour -> BigInt,
+        tier -> Text,
+        requests -> BigInt,
+        cost -> BigInt,
+        denied -> BigInt,
+    }
+}
+
+diesel::table! {
+    rollup_marks (name) {
+        name -> Text,
+        hour -> BigInt,
+    }
+}
+
+diesel::table! {
+    rollup_subjects (span, subject, tier) {
+        span -> Text,
+        kind -> Text,
+        subject -> Text,
+        tier -> Text,
+        requests -> BigInt,
+        cost -> BigInt,
+        denied -> BigInt,
+    }
+}
+
+diesel::table! {
+    rollup_tiers (span, tier) {
+        span -> Text,
+        tier -> Text,
+        requests -> BigInt,
+        cost -> BigInt,
+        denied -> BigInt,
+        subjects -> BigInt,
+    }
+}
+
+diesel::table! {
+    rollup_hours (hour, tier) {
         hour -> BigInt,
         tier -> Text,
         requests -> BigInt,

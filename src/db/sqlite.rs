@@ -19,7 +19,7 @@ pub(super) type Connection = SyncConnectionWrapper<SqliteConnection>;
 pub(super) mod dialect {
     //! What SQLite says its own way.
 
-    pub(in crate::db) use crate::db::flush_sqlite::{add_usage, find_fault, put_counters};
+    pub(in crate::db) use crate::db::flush_sqlite::{add_usage, find_fault, keep_late, put_counters};
 
     /// After a text: it is put in the order of its bytes, as ids are.
     pub(in crate::db) const BYTE_ORDER: &str = "COLLATE BINARY";
@@ -28,6 +28,15 @@ pub(super) mod dialect {
     pub(in crate::db) fn contains(text: &str, part: &str) -> String {
         format!("instr({text}, {part}) > 0")
     }
+
+    /// The smaller of two numbers.
+    pub(in crate::db) const LEAST: &str = "MIN";
+
+    /// First in a transaction: all its statements see the same state. They do in any case.
+    pub(in crate::db) const ONE_MOMENT: &str = "";
+
+    /// After a query: what it reads stays as it is until the transaction ends. There is one writer.
+    pub(in crate::db) const HELD: &str = "";
 
     /// The sum of a column, at most 2^53 - 1. `TOTAL` is a double, which is exact up to there and can't overflow.
     pub(in crate::db) fn sum(column: &str) -> String {

@@ -35,12 +35,48 @@ impl Granularity {
     }
 }
 
-/// What one subject used in one bucket, under whichever tiers it had.
+/// Which buckets of history are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HistoryRange {
+    pub granularity: Granularity,
+    /// A bucket counts where the hours in it do: `from` in the middle of a day leaves out that day's earlier hours.
+    pub from: Timestamp,
+    /// The first instant that is not within.
+    pub to: Timestamp,
+    /// How many buckets at most, from the first on.
+    pub limit: u32,
+}
+
+/// What was used in one bucket, by one subject or by all, under whichever tiers it had.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HistoryItem {
     /// The start of the hour or the day.
     pub start: Timestamp,
     pub usage: Usage,
+}
+
+/// What the heaviest subjects of a report are the heaviest by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ReportOrder {
+    Cost,
+    Requests,
+    Denied,
+}
+
+impl ReportOrder {
+    pub const ALL: [Self; 3] = [Self::Cost, Self::Requests, Self::Denied];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            ReportOrder::Cost => "cost",
+            ReportOrder::Requests => "requests",
+            ReportOrder::Denied => "denied",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|order| order.as_str() == text)
+    }
 }
 
 /// Usage of many subjects together.
@@ -59,9 +95,9 @@ pub struct UsageReport {
     pub totals: ReportTotals,
     /// By tier, in the order of their names. A subject that changed tier is in both.
     pub tiers: Vec<(TierName, ReportTotals)>,
-    /// By cost, the highest first, with the tier that the user had last.
+    /// In the order that was asked for, the highest first, with the tier that the user had last.
     pub top_users: Vec<(UserId, TierName, Usage)>,
-    /// By cost, the highest first: an address, or a prefix in CIDR notation.
+    /// In the same order: an address, or a prefix in CIDR notation.
     pub top_ips: Vec<(String, Usage)>,
 }
 

@@ -3,6 +3,7 @@
 use std::fmt;
 
 pub const MICROS_PER_SECOND: i64 = 1_000_000;
+pub const DAY_MICROS: i64 = 86_400 * MICROS_PER_SECOND;
 const SECONDS_PER_HOUR: i64 = 3600;
 
 /// An instant: microseconds since 1970-01-01T00:00:00Z. Exact as a double until the year 2255, as Lua needs.

@@ -3,16 +3,19 @@
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::error::Problem;
 use super::path::InPath;
 use super::{State, body, caller, quotas, subject};
-use crate::domain::report::{Granularity, HistoryItem};
+use crate::domain::report::{Granularity, HistoryItem, HistoryRange};
 use crate::domain::subject::{Subject, UserId};
 use crate::domain::time::Timestamp;
 
 const DEFAULT_SPAN_SECONDS: i64 = 30 * 86_400;
+
+/// A year and more of hours.
+const LIMIT: u32 = 10_000;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -20,51 +23,84 @@ struct HistoryQuery {
     granularity: Option<String>,
     from: Option<String>,
     to: Option<String>,
+    limit: Option<u32>,
     format: Option<String>,
 }
 
 pub async fn mine(state: Data<State>, request: HttpRequest) -> Result<HttpResponse, Problem> {
     let (user, _) = quotas::own_user(&state, &request)?;
-    show(&state, &request, user).await
+    show(&state, &request, Some(user)).await
 }
 
 pub async fn of_user(state: Data<State>, request: HttpRequest, InPath(id): InPath) -> Result<HttpResponse, Problem> {
     caller::admin(&state, &request)?;
-    show(&state, &request, subject::user_id(&id)?).await
+    show(&state, &request, Some(subject::user_id(&id)?)).await
 }
 
-async fn show(state: &State, request: &HttpRequest, user: UserId) -> Result<HttpResponse, Problem> {
+pub async fn of_all(state: Data<State>, request: HttpRequest) -> Result<HttpResponse, Problem> {
+    caller::admin(&state, &request)?;
+    show(&state, &request, None).await
+}
+
+async fn show(state: &State, request: &HttpRequest, user: Option<UserId>) -> Result<HttpResponse, Problem> {
     let query: HistoryQuery = body::query(request)?;
-    let (granularity, name) = match query.granularity.as_deref() {
-        None | Some("day") => (Granularity::Day, "day"),
-        Some("hour") => (Granularity::Hour, "hour"),
-        Some(_) => return Err(Problem::invalid("granularity", "must be day or hour")),
+    let range = range(&query, state.clock.now())?;
+    let is_csv = match query.format.as_deref() {
+        None | Some("json") => false,
+        Some("csv") => true,
+        Some(_) => return Err(Problem::invalid("format", "must be json or csv")),
     };
-    let now = state.clock.now();
-    let to = query.to.map_or(Ok(now), |text| instant("to", &text))?;
-    let from = match query.from {
-        Some(text) => instant("from", &text)?,
+    state.limiter.hand_over().await;
+    let subject = user.clone().map(Subject::User);
+    let page = state.books.history(subject.as_ref(), range).await?;
+    if is_csv {
+        let mut response = HttpResponse::Ok();
+        if let Some(next) = page.next {
+            response.insert_header(("Link", format!("<?{}>; rel=\"next\"", next_query(range, next))));
+        }
+        return Ok(response.content_type("text/csv; charset=utf-8").body(csv(&page.items)));
+    }
+    let items = page.items.iter().map(|item| {
+        json!({
+            "start": item.start,
+            "requests": item.usage.requests,
+            "cost": item.usage.cost,
+            "denied": item.usage.denied,
+        })
+    });
+    let mut shown = json!({
+        "granularity": range.granularity.as_str(),
+        "items": items.collect::<Vec<_>>(),
+        "next": page.next,
+    });
+    if let (Some(user), Value::Object(fields)) = (user, &mut shown) {
+        fields.insert("user_id".to_owned(), json!(user.as_str()));
+    }
+    Ok(HttpResponse::Ok().json(shown))
+}
+
+fn range(query: &HistoryQuery, now: Timestamp) -> Result<HistoryRange, Problem> {
+    let granularity = query.granularity.as_deref().map_or(Some(Granularity::Day), Granularity::parse);
+    let granularity = granularity.ok_or_else(|| Problem::invalid("granularity", "must be day or hour"))?;
+    let to = query.to.as_deref().map_or(Ok(now), |text| instant("to", text))?;
+    let from = match query.from.as_deref() {
+        Some(text) => instant("from", text)?,
         None => Timestamp::from_seconds(to.floor_seconds().saturating_sub(DEFAULT_SPAN_SECONDS)),
     };
     if from >= to {
         return Err(Problem::invalid("from", "must be before to"));
     }
-    state.limiter.hand_over().await;
-    let items = state.books.history(&Subject::User(user.clone()), granularity, from, to).await?;
-    match query.format.as_deref() {
-        None | Some("json") => Ok(HttpResponse::Ok().json(json!({
-            "user_id": user.as_str(),
-            "granularity": name,
-            "items": items.iter().map(|item| json!({
-                "start": item.start,
-                "requests": item.usage.requests,
-                "cost": item.usage.cost,
-                "denied": item.usage.denied,
-            })).collect::<Vec<_>>(),
-        }))),
-        Some("csv") => Ok(HttpResponse::Ok().content_type("text/csv; charset=utf-8").body(csv(&items))),
-        Some(_) => Err(Problem::invalid("format", "must be json or csv")),
+    let limit = query.limit.unwrap_or(LIMIT);
+    if !(1..=LIMIT).contains(&limit) {
+        return Err(Problem::invalid("limit", "must be from 1 to 10000"));
     }
+    Ok(HistoryRange { granularity, from, to, limit })
+}
+
+/// The query that asks for what follows.
+fn next_query(range: HistoryRange, next: Timestamp) -> String {
+    let (granularity, limit) = (range.granularity.as_str(), range.limit);
+    format!("granularity={granularity}&from={next}&to={}&limit={limit}&format=csv", range.to)
 }
 
 /// Times and numbers alone: there is no text in it that a spreadsheet could take for a formula.

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::error::Problem;
 use super::{State, body, caller};
-use crate::domain::report::ReportTotals;
+use crate::domain::report::{ReportOrder, ReportTotals};
 use crate::domain::subject::UserId;
 use crate::domain::tier::TierName;
 use crate::domain::time::Timestamp;
@@ -21,6 +21,7 @@ const DAY_SECONDS: i64 = 86_400;
 struct UsageQuery {
     top: Option<u32>,
     period: Option<String>,
+    by: Option<String>,
 }
 
 pub async fn report(state: Data<State>, request: HttpRequest) -> Result<HttpResponse, Problem> {
@@ -39,10 +40,13 @@ pub async fn report(state: Data<State>, request: HttpRequest) -> Result<HttpResp
         "30d" => Timestamp::from_seconds(midnight.saturating_sub(29 * DAY_SECONDS)),
         _ => return Err(Problem::invalid("period", "must be hour, day or 30d")),
     };
+    let order = query.by.as_deref().map_or(Some(ReportOrder::Cost), ReportOrder::parse);
+    let order = order.ok_or_else(|| Problem::invalid("by", "must be cost, requests or denied"))?;
     state.limiter.hand_over().await;
-    let report = state.books.usage_report(start, top).await?;
+    let report = state.books.usage_report(start, order, top).await?;
     Ok(HttpResponse::Ok().json(json!({
         "period": period,
+        "by": order.as_str(),
         "start": report.start,
         "totals": totals(&report.totals),
         "tiers": report.tiers.iter().map(|(tier, sums)| with("tier", json!(tier), totals(sums))).collect::<Vec<_>>(),

@@ -22,6 +22,9 @@ const RETENTION_INTERVAL: Duration = Duration::from_secs(3600);
 /// The first removal waits until the start of a fleet is over.
 const RETENTION_DELAY: Duration = Duration::from_secs(60);
 
+const ROLL_UP_INTERVAL: Duration = Duration::from_secs(60);
+const ROLL_UP_DELAY: Period = Period::from_seconds(60);
+
 pub struct PersistenceActor {
     shared: Arc<Shared>,
     waiting: Vec<Waiting>,
@@ -117,6 +120,21 @@ impl PersistenceActor {
         }
     }
 
+    /// Adds the hours that are over to the sums. A minute after an hour all but a few of its flushes have landed.
+    fn roll_up(&self, context: &mut Context<Self>) {
+        let (database, now) = (self.shared.database.clone(), self.shared.clock.now());
+        let until = Timestamp::from_micros(now.as_micros().saturating_sub(ROLL_UP_DELAY.as_micros()));
+        let done = async move { database.roll_up(until).await };
+        context.spawn(done.into_actor(self).map(|result, _, _| {
+            if let Err(error) = result {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "usage was not rolled up: reports are right, and slower until it is"
+                );
+            }
+        }));
+    }
+
     fn remove_what_is_old(&self, context: &mut Context<Self>) {
         let (database, now) = (self.shared.database.clone(), self.shared.clock.now());
         let oldest = oldest_hour_kept(now, self.shared.settings.history_retention_days);
@@ -170,6 +188,7 @@ impl Actor for PersistenceActor {
                 actor.flush(context);
             }
         });
+        context.run_interval(ROLL_UP_INTERVAL, |actor, context| actor.roll_up(context));
         context.run_later(RETENTION_DELAY, |actor, context| actor.remove_what_is_old(context));
         context.run_interval(RETENTION_INTERVAL, |actor, context| actor.remove_what_is_old(context));
     }

@@ -10,7 +10,7 @@ use crate::domain::endpoint::EndpointCost;
 use crate::domain::limit::LimitName;
 use crate::domain::listing::{KnownUser, OverrideFilter, OverridePlace, Page, SetOverride};
 use crate::domain::policy::{Layer, TierRemoval};
-use crate::domain::report::{AuditEntry, Author, Granularity, HistoryItem, UsageReport};
+use crate::domain::report::{AuditEntry, Author, HistoryItem, HistoryRange, ReportOrder, UsageReport};
 use crate::domain::subject::{Subject, UserId};
 use crate::domain::tier::{Tier, TierName};
 use crate::domain::time::Timestamp;
@@ -20,22 +20,28 @@ use crate::domain::time::Timestamp;
 /// # Errors
 /// [`BooksError::Unavailable`] where the database is away, [`BooksError::Refused`] where it refuses.
 impl Books {
-    /// With what this instance has counted until now.
+    /// With what this instance has counted until now; of all subjects where none is named.
     pub async fn history(
         &self,
-        subject: &Subject,
-        granularity: Granularity,
-        from: Timestamp,
-        to: Timestamp,
-    ) -> Result<Vec<HistoryItem>, BooksError> {
+        subject: Option<&Subject>,
+        range: HistoryRange,
+    ) -> Result<Page<HistoryItem, Timestamp>, BooksError> {
         self.flush().await?;
-        Ok(self.shared.database.history(subject, granularity, from, to).await?)
+        Ok(match subject {
+            Some(subject) => self.shared.database.history(subject, range).await?,
+            None => self.shared.database.system_history(range).await?,
+        })
     }
 
     /// With what this instance has counted until now.
-    pub async fn usage_report(&self, since: Timestamp, top: u32) -> Result<UsageReport, BooksError> {
+    pub async fn usage_report(
+        &self,
+        since: Timestamp,
+        order: ReportOrder,
+        top: u32,
+    ) -> Result<UsageReport, BooksError> {
         self.flush().await?;
-        Ok(self.shared.database.usage_report(since, top).await?)
+        Ok(self.shared.database.usage_report(since, order, top).await?)
     }
 
     /// With what this instance has counted until now.

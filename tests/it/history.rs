@@ -3,7 +3,7 @@
 
 mod cases;
 pub mod checker;
-mod dice;
+pub mod dice;
 mod limiter;
 mod planted;
 pub mod record;

@@ -11,7 +11,7 @@ use quotad::db::{Database, DbError, FlushBatch, FlushOutcome, OverflowKey, Subje
 use quotad::domain::account::{Account, QuotaOverride, UserEntry};
 use quotad::domain::credential::{ApiKeyRecord, KeyId, Role};
 use quotad::domain::limit::SlotId;
-use quotad::domain::report::{Author, Granularity, HistoryItem};
+use quotad::domain::report::{Author, Granularity, HistoryItem, HistoryRange, ReportOrder};
 use quotad::domain::revision::Expectation;
 use quotad::domain::state::{Slot, SubjectState};
 use quotad::domain::subject::{ClientAddress, Subject, UserId};
@@ -73,14 +73,20 @@ impl Home {
 
     /// Runs SQL past the service.
     async fn execute(&self, sql: &str) {
+        self.try_execute(sql).await.unwrap();
+    }
+
+    /// The same, with what the database says where it refuses.
+    async fn try_execute(&self, sql: &str) -> Result<(), String> {
         match &self.settings.location {
             DatabaseLocation::Sqlite { path } => {
                 let mut connection = SqliteConnection::establish(path.to_str().unwrap()).unwrap();
-                connection.batch_execute(&format!("PRAGMA busy_timeout = 5000; {sql}")).unwrap();
+                let said = connection.batch_execute(&format!("PRAGMA busy_timeout = 5000; {sql}"));
+                said.map_err(|error| error.to_string())
             }
             DatabaseLocation::Postgres { url } => {
                 let client = session(url.expose()).await;
-                client.batch_execute(sql).await.unwrap();
+                client.batch_execute(sql).await.map_err(|error| error.to_string())
             }
         }
     }
@@ -171,6 +177,7 @@ mod lost_answers;
 mod policy;
 mod reading;
 mod refusals;
+mod rollups;
 mod service;
 mod sessions;
 
@@ -256,9 +263,13 @@ fn api_key(name: &str) -> ApiKeyRecord {
     }
 }
 
+const fn range(granularity: Granularity, from: Timestamp, to: Timestamp) -> HistoryRange {
+    HistoryRange { granularity, from, to, limit: 10_000 }
+}
+
 async fn all_of(database: &Database, subject: &Subject) -> Usage {
     let mut sum = Usage::default();
-    for item in database.history(subject, Granularity::Hour, Timestamp::EPOCH, at(10_000)).await.unwrap() {
+    for item in database.history(subject, range(Granularity::Hour, Timestamp::EPOCH, at(10_000))).await.unwrap().items {
         sum.add(item.usage);
     }
     sum

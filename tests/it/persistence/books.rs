@@ -13,9 +13,9 @@ on_every_database! {
             });
         }
         assert_eq!(books.stats().pending_rows, 2);
-        let items = books.history(&user("42"), Granularity::Hour, DAY, at(24)).await.unwrap();
+        let items = books.history(Some(&user("42")), range(Granularity::Hour, DAY, at(24))).await.unwrap().items;
         assert_eq!(items, vec![HistoryItem { start: HOUR, usage: usage(3, 6, 0) }]);
-        assert_eq!(books.usage_report(DAY, 3).await.unwrap().totals.active_users, 1);
+        assert_eq!(books.usage_report(DAY, ReportOrder::Cost, 3).await.unwrap().totals.active_users, 1);
         let stats = books.stats();
         assert_eq!((stats.pending_rows, stats.flushes, stats.rows_flushed, stats.failures), (0, 1, 2, 0));
         assert_eq!(database.load_counters(HOUR).await.unwrap(), vec![(user("42"), state(at(48)))]);
@@ -32,7 +32,7 @@ on_every_database! {
         books.close().await.unwrap();
         assert_eq!(books.stats().flushes, 3);
         let total = u64::try_from(rows).unwrap();
-        assert_eq!(database.usage_report(DAY, 1).await.unwrap().totals.usage, usage(total, total, 0));
+        assert_eq!(database.usage_report(DAY, ReportOrder::Cost, 1).await.unwrap().totals.usage, usage(total, total, 0));
         assert!(matches!(books.flush().await, Err(BooksError::Stopped)));
     }
 
@@ -45,7 +45,7 @@ on_every_database! {
         let stats = books.stats();
         assert!(stats.failures >= 1 && stats.last_error.is_some() && stats.oldest_pending == Some(HOUR), "{stats:?}");
         home.execute("ALTER TABLE elsewhere RENAME TO usage").await;
-        let items = books.history(&user("42"), Granularity::Day, DAY, at(24)).await.unwrap();
+        let items = books.history(Some(&user("42")), range(Granularity::Day, DAY, at(24))).await.unwrap().items;
         assert_eq!(items, vec![HistoryItem { start: DAY, usage: usage(2, 4, 0) }]);
         assert_eq!(books.stats().last_error, None);
         books.close().await.unwrap();

@@ -38,8 +38,11 @@ async fn a_database_that_is_away_is_said_to_be_so_at_once() {
 
     let books = Home { settings, _folder: None }.books(database, "one");
     books.record(RecordUsage { usage: vec![(key(user("42"), HOUR, "pro"), usage(1, 2, 0))], counters: vec![] });
-    let asked =
-        tokio::time::timeout(Duration::from_secs(4), books.history(&user("42"), Granularity::Day, DAY, HOUR)).await;
+    let asked = tokio::time::timeout(
+        Duration::from_secs(4),
+        books.history(Some(&user("42")), range(Granularity::Day, DAY, HOUR)),
+    )
+    .await;
     assert!(matches!(asked.unwrap(), Err(BooksError::Unavailable { .. })));
     assert_eq!(books.stats().pending_rows, 1);
 }

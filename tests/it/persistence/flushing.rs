@@ -36,7 +36,7 @@ on_every_database! {
             }
         };
         futures_util::future::join(flush(one.clone(), "one"), flush(other, "other")).await;
-        assert_eq!(one.usage_report(DAY, 1).await.unwrap().totals.usage, usage(6_000, 6_000, 0));
+        assert_eq!(one.usage_report(DAY, ReportOrder::Cost, 1).await.unwrap().totals.usage, usage(6_000, 6_000, 0));
     }
 
     async fn amounts_stop_at_the_largest_that_json_holds(home) {
@@ -45,7 +45,7 @@ on_every_database! {
             let rows = vec![(key(user("1"), at(sequence % 2), "free"), usage(u64::MAX, (1 << 53) - 2, 1))];
             database.flush(&batch(sequence, rows), HOUR).await.unwrap();
         }
-        let day = database.history(&user("1"), Granularity::Day, at(0), at(24)).await.unwrap();
+        let day = database.history(&user("1"), range(Granularity::Day, at(0), at(24))).await.unwrap().items;
         assert_eq!(day, vec![HistoryItem { start: at(0), usage: usage((1 << 53) - 1, (1 << 53) - 1, 3) }]);
     }
 }

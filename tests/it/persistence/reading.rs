@@ -17,28 +17,28 @@ on_every_database! {
         database.flush(&batch(1, rows), HOUR).await.unwrap();
         let item = |hour, usage| HistoryItem { start: at(hour), usage };
         assert_eq!(
-            database.history(&user("42"), Granularity::Hour, at(0), at(24)).await.unwrap(),
+            database.history(&user("42"), range(Granularity::Hour, at(0), at(24))).await.unwrap().items,
             vec![item(0, usage(1, 2, 3)), item(5, usage(110, 220, 330)), item(23, usage(1, 0, 0))]
         );
         assert_eq!(
-            database.history(&user("42"), Granularity::Day, at(-240), at(240)).await.unwrap(),
+            database.history(&user("42"), range(Granularity::Day, at(-240), at(240))).await.unwrap().items,
             vec![item(0, usage(112, 222, 333)), item(48, usage(0, 0, 1))]
         );
         assert_eq!(
-            database.history(&user("42"), Granularity::Day, at(1), at(23)).await.unwrap(),
+            database.history(&user("42"), range(Granularity::Day, at(1), at(23))).await.unwrap().items,
             vec![item(0, usage(110, 220, 330))]
         );
         let prefix = address("2001:db8::ffff");
         assert_eq!(
-            database.history(&prefix, Granularity::Hour, at(5), at(6)).await.unwrap(),
+            database.history(&prefix, range(Granularity::Hour, at(5), at(6))).await.unwrap().items,
             vec![item(5, usage(8, 8, 8))]
         );
-        assert_eq!(database.history(&user("nobody"), Granularity::Day, at(0), at(24)).await.unwrap(), vec![]);
+        assert_eq!(database.history(&user("nobody"), range(Granularity::Day, at(0), at(24))).await.unwrap().items, vec![]);
     }
 
     async fn a_report_says_who_used_most_and_leaves_nobody_out(home) {
         let database = home.database().await;
-        let empty = database.usage_report(at(0), 20).await.unwrap();
+        let empty = database.usage_report(at(0), ReportOrder::Cost, 20).await.unwrap();
         assert_eq!((empty.totals.usage, empty.totals.active_users, empty.tiers.len()), (usage(0, 0, 0), 0, 0));
 
         let rows = vec![
@@ -55,7 +55,7 @@ on_every_database! {
         database.flush(&Arc::new(whole), HOUR).await.unwrap();
         home.execute("INSERT INTO usage VALUES ('user:odd', 1795737600000000, 'Not A Tier', 0, 0, 0)").await;
 
-        let report = database.usage_report(at(0), 2).await.unwrap();
+        let report = database.usage_report(at(0), ReportOrder::Cost, 2).await.unwrap();
         assert_eq!((report.start, report.totals.usage), (at(0), usage(65, 93, 61)));
         assert_eq!(report.totals.active_users, 4, "a, b, c and the one whose tier is odd");
         let tiers: Vec<_> =
@@ -107,6 +107,6 @@ on_every_database! {
         database.flush(&batch(1, rows.collect()), HOUR).await.unwrap();
         assert_eq!(database.remove_usage_before(at(1)).await.unwrap(), 12_500);
         assert_eq!(database.remove_usage_before(at(1)).await.unwrap(), 0);
-        assert_eq!(database.usage_report(at(0), 1).await.unwrap().totals.usage, usage(12_500, 12_500, 0));
+        assert_eq!(database.usage_report(at(0), ReportOrder::Cost, 1).await.unwrap().totals.usage, usage(12_500, 12_500, 0));
     }
 }

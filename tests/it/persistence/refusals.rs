@@ -17,7 +17,7 @@ on_every_database! {
         assert_eq!(refused.len(), 1);
         assert_eq!((refused[0].table, refused[0].subject.as_str()), ("usage", "user:poison"));
         assert_eq!(refused[0].usage, Some((HOUR, "free".to_owned(), usage(5, 6, 7))));
-        assert_eq!(database.usage_report(DAY, 1).await.unwrap().totals.usage, usage(6_000, 6_000, 0));
+        assert_eq!(database.usage_report(DAY, ReportOrder::Cost, 1).await.unwrap().totals.usage, usage(6_000, 6_000, 0));
         assert_eq!(database.load_counters(HOUR).await.unwrap().len(), 1);
     }
 
@@ -48,7 +48,7 @@ on_every_database! {
         assert_eq!(all_of(&database, &user("good")).await, usage(0, 0, 0));
         home.accept().await;
         assert_eq!(database.flush(&whole, HOUR).await.unwrap(), applied());
-        assert_eq!(database.usage_report(DAY, 1).await.unwrap().totals.usage, usage(301, 301, 0));
+        assert_eq!(database.usage_report(DAY, ReportOrder::Cost, 1).await.unwrap().totals.usage, usage(301, 301, 0));
     }
 }
 

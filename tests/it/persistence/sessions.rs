@@ -71,9 +71,9 @@ async fn usage_lands_once_while_sessions_are_ended_under_it() {
     let stats = books.stats();
     assert!(stats.failures > 0 && stats.set_aside == 0 && stats.pending_rows == 0, "{stats:?}");
     // The first try may find its session ended.
-    let report = match direct.usage_report(DAY, 1).await {
+    let report = match direct.usage_report(DAY, ReportOrder::Cost, 1).await {
         Ok(report) => report,
-        Err(_) => direct.usage_report(DAY, 1).await.unwrap(),
+        Err(_) => direct.usage_report(DAY, ReportOrder::Cost, 1).await.unwrap(),
     };
     assert_eq!(report.totals.usage, usage(RECORDED, 2 * RECORDED, 0));
 }

@@ -1,0 +1,2 @@
+DROP TRIGGER audit_is_not_changed;
+DROP TRIGGER audit_is_not_removed;
