@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use quotad::config::{DatabaseLocation, DatabaseSettings};
+use quotad::config::{DatabaseLocation, DatabaseSettings, Secret};
 use quotad::db::Database;
 use tempfile::TempDir;
 
@@ -18,7 +18,7 @@ pub async fn all() -> Vec<Home> {
     let sqlite = DatabaseLocation::Sqlite { path: folder.path().join("quotad.db") };
     let mut homes = vec![home(sqlite, Some(folder)).await];
     if let Ok(url) = std::env::var("QUOTAD_TEST_POSTGRES_URL") {
-        homes.push(home(DatabaseLocation::Postgres { url: url.into() }, None).await);
+        homes.push(home(DatabaseLocation::Postgres { url: Secret::new(&url) }, None).await);
     }
     homes
 }
