@@ -85,6 +85,12 @@ on_both! {
         assert!(csv.header("content-type").is_some_and(|kind| kind.starts_with("text/csv")), "{:?}", csv.headers);
         let lines: Vec<&str> = csv.text.lines().collect();
         assert_eq!(lines, ["start,requests,cost,denied", &format!("{hour},25,35,1")]);
+        assert_eq!(csv.header("link"), None, "there is no more");
+        let all = quotad.get("/api/v2/admin/usage/history?granularity=hour&limit=1").await;
+        assert_eq!((sums(&all.json["items"][0]), &all.json["next"]), (with(30, 40, 2), &Value::Null), "{}", all.text);
+        for limit in ["0", "10001"] {
+            assert_eq!(history(&format!("limit={limit}")).await.status, 422);
+        }
     }
 
     async fn the_usage_report_adds_up(backend: Backend) {

@@ -226,6 +226,8 @@ async fn quotas(tour: &mut Tour) {
     {
         let answer = tour.ask(Method::GET, history, &(filled(history, "42") + query.as_str()), None, status).await;
         assert!(answer.json["items"] != json!([]), "an item was held against its schema: {}", answer.text);
+        let all = "/api/v2/admin/usage/history";
+        tour.ask(Method::GET, all, &(all.to_owned() + query.as_str()), None, status).await;
     }
 }
 
@@ -284,7 +286,9 @@ async fn administration(tour: &mut Tour) {
         (Method::GET, user, filled(user, "42"), None, 200),
         (Method::GET, user, filled(user, "a%0Ab"), None, 422),
         (Method::GET, usage, format!("{usage}?top=5&period=30d"), None, 200),
+        (Method::GET, usage, format!("{usage}?by=denied"), None, 200),
         (Method::GET, usage, format!("{usage}?top=0"), None, 422),
+        (Method::GET, usage, format!("{usage}?by=name"), None, 422),
         (Method::GET, "/api/v2/admin/tiers", "/api/v2/admin/tiers".to_owned(), None, 200),
         (Method::GET, "/api/v2/admin/tiers/{name}", "/api/v2/admin/tiers/pro".to_owned(), None, 200),
         (Method::GET, "/api/v2/admin/tiers/{name}", "/api/v2/admin/tiers/gold".to_owned(), None, 404),

@@ -10,8 +10,6 @@ export const title = "Usage";
 const PERIODS = [["hour", "This hour"], ["day", "Today"], ["30d", "30 days"]];
 const ORDERS = [["cost", "Cost"], ["requests", "Requests"], ["denied", "Denials"]];
 
-/// The report names the users with the highest cost; other orders are of these.
-const LOOKED_AT = 1000;
 const SHOWN = 100;
 
 export async function show(content, signal) {
@@ -19,8 +17,8 @@ export async function show(content, signal) {
   let [period, by] = ["hour", "cost"];
 
   async function load() {
-    const report = await get("api/v2/admin/quotas/usage", { period, top: LOOKED_AT }, signal);
-    place.replaceChildren(...shown(report, by));
+    const report = await get("api/v2/admin/quotas/usage", { period, by, top: SHOWN }, signal);
+    place.replaceChildren(...shown(report));
   }
   const again = () => load().catch((error) => {
     if (!signal.aborted) place.replaceChildren(el("p", { class: "problem", role: "alert" }, error.message));
@@ -42,13 +40,12 @@ export async function show(content, signal) {
   signal.addEventListener("abort", () => clearInterval(turning));
 }
 
-function shown({ totals, tiers, top_users, top_ips, start }, by) {
+function shown({ totals, tiers, top_users, top_ips, start }) {
   const amounts = [
     { name: "Requests", number: true, cell: (row) => number(row.requests), value: (row) => row.requests },
     { name: "Cost", number: true, cell: (row) => number(row.cost), value: (row) => row.cost },
     { name: "Denied", number: true, cell: (row) => number(row.denied), value: (row) => row.denied },
   ];
-  const most = (rows) => [...rows].sort((a, b) => b[by] - a[by]).slice(0, SHOWN);
   const all = tiers.reduce((sum, tier) => sum + tier.cost, 0);
   return [
     el("p", { class: "note" }, "Since ", time(start), "; what the other instances have counted comes with their next flush."),
@@ -66,7 +63,7 @@ function shown({ totals, tiers, top_users, top_ips, start }, by) {
       ],
     }),
     table({
-      caption: "Top users", file: "top-users", rows: most(top_users), empty: "No user used anything in this period.",
+      caption: "Top users", file: "top-users", rows: top_users, empty: "No user used anything in this period.",
       columns: [
         { name: "User", wide: true, cell: (row) => el("a", { href: `#/user/${encodeURIComponent(row.user_id)}` }, row.user_id), value: (row) => row.user_id },
         { name: "Tier", cell: (row) => row.tier },
@@ -74,7 +71,7 @@ function shown({ totals, tiers, top_users, top_ips, start }, by) {
       ],
     }),
     table({
-      caption: "Top addresses", file: "top-addresses", rows: most(top_ips), empty: "No anonymous caller used anything in this period.",
+      caption: "Top addresses", file: "top-addresses", rows: top_ips, empty: "No anonymous caller used anything in this period.",
       columns: [{ name: "Address", cell: (row) => row.ip }, ...amounts],
     }),
   ];
