@@ -15,8 +15,8 @@ use actix_web::{App, HttpServer};
 use tokio::sync::Notify;
 
 use crate::clock::Clock;
-use crate::config::{DatabaseLocation, Settings};
-use crate::db::{Database, DbError};
+use crate::config::{DatabaseLocation, DatabaseSettings, Settings};
+use crate::db::{CopiedTable, Database, DbError};
 use crate::http;
 use crate::identity::{Identity, IdentityError};
 use crate::observability::metrics::Metrics;
@@ -68,6 +68,19 @@ pub enum AppError {
 pub async fn migrate(settings: &Settings) -> Result<(), AppError> {
     make_data_folder(settings)?;
     Ok(Database::connect(&settings.database)?.migrate().await?)
+}
+
+/// Brings both databases to this version's schema, and copies all tables of the one to the other.
+pub async fn copy(
+    from: DatabaseLocation,
+    to: DatabaseLocation,
+    settings: &Settings,
+) -> Result<Vec<CopiedTable>, AppError> {
+    let [from, to] = [from, to].map(|location| DatabaseSettings { location, ..settings.database.clone() });
+    let (from, to) = (Database::connect(&from)?, Database::connect(&to)?);
+    from.migrate().await?;
+    to.migrate().await?;
+    Ok(from.copy_to(&to).await?)
 }
 
 /// Runs the service until SIGTERM or SIGINT. Everything that was answered is in the database when it returns.

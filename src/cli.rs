@@ -6,7 +6,7 @@ use clap::{Parser, Subcommand};
 
 use crate::app::{self, healthcheck};
 use crate::clock::Clock;
-use crate::config::Settings;
+use crate::config::{self, DatabaseLocation, Settings};
 use crate::domain::credential::Role;
 use crate::domain::subject::UserId;
 use crate::domain::tier::TierName;
@@ -27,8 +27,15 @@ enum Command {
     Serve,
     /// Print the settings in force, secrets masked
     Config,
-    /// Bring the database to this version's schema
-    Migrate,
+    /// Bring the database to this version's schema, or copy one to another
+    Migrate {
+        /// The SQLite database to copy from, as `sqlite:///var/lib/quotad/quotad.db`; no instance may be running on it
+        #[arg(long, requires = "to", value_parser = database)]
+        from: Option<DatabaseLocation>,
+        /// The empty PostgreSQL database to copy to, as `postgres://user:password@host/name`
+        #[arg(long, requires = "from", value_parser = database)]
+        to: Option<DatabaseLocation>,
+    },
     /// Sign a token with JWT_SECRET
     Token {
         /// The user id
@@ -59,7 +66,14 @@ pub fn run(cli: Cli) -> ExitCode {
             settings.describe().iter().for_each(|(name, value)| println!("{name}={value}"));
             Ok(())
         }
-        Some(Command::Migrate) => {
+        Some(Command::Migrate { from: Some(from), to: Some(to) }) => {
+            let copied =
+                actix::System::new().block_on(app::copy(from, to, &settings)).map_err(|error| chain(&error))?;
+            copied.iter().for_each(|table| println!("{:<16} {:>12} rows", table.name, table.rows));
+            println!("all of it was copied, and is as it was");
+            Ok(())
+        }
+        Some(Command::Migrate { .. }) => {
             actix::System::new().block_on(app::migrate(&settings)).map_err(|error| chain(&error))?;
             println!("the database is up to date");
             Ok(())
@@ -80,6 +94,10 @@ pub fn run(cli: Cli) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn database(text: &str) -> Result<DatabaseLocation, &'static str> {
+    config::database_location(text).ok_or("neither sqlite://path nor postgres://...")
 }
 
 /// An error with its causes, in one line.

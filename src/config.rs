@@ -15,7 +15,7 @@ mod shown;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 
-pub use fields::DatabaseLocation;
+pub use fields::{DatabaseLocation, database_location};
 use names::Shown;
 pub use names::{Audience, NAMES, Name};
 pub use redis::RedisSettings;

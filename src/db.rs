@@ -16,6 +16,7 @@ mod both;
 mod accounts;
 mod audit;
 mod changes;
+mod copy;
 mod costs;
 mod counters;
 mod error;
@@ -39,6 +40,7 @@ mod sqlite;
 mod state_codec;
 
 pub use changes::Changes;
+pub use copy::CopiedTable;
 pub use error::DbError;
 pub use flush::{FlushBatch, FlushOutcome, OverflowKey, RefusedRow, SubjectKind};
 

@@ -24,6 +24,8 @@ pub enum DbError {
     Query { operation: &'static str, source: QueryError },
     #[error("the tables of the database can't be brought up to date")]
     Migration { source: Box<dyn Error + Send + Sync> },
+    #[error("nothing was copied: {reason}")]
+    Copy { reason: String },
     /// What was to be changed is not as its author expects it; nothing was.
     #[error("it was changed by somebody else")]
     Changed,

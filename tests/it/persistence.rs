@@ -171,6 +171,7 @@ macro_rules! on_every_database {
 mod accounts;
 mod books;
 mod connecting;
+mod copying;
 mod flushing;
 mod lists;
 mod lost_answers;
