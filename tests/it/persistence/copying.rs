@@ -61,7 +61,7 @@ async fn a_copy_is_whole_or_not_there_and_never_beside_something_else() {
     // What arrives otherwise than it was sent is noticed.
     new.execute(
         "CREATE FUNCTION one_less() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN new.cost := new.cost - 1; RETURN new; END'; \
-         CREATE TRIGGER one_less BEFORE INSERT ON usage FOR EACH ROW WHEN (new.requests = 7) EXECUTE FUNCTION one_less()",
+         CREATE TRIGGER one_less BEFORE INSERT ON usage FOR EACH ROW WHEN (new.requests = 15) EXECUTE FUNCTION one_less()",
     )
     .await;
     let noticed = source.copy_to(&target).await.unwrap_err();
