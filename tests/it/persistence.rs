@@ -179,6 +179,7 @@ mod policy;
 mod reading;
 mod refusals;
 mod rollups;
+mod schema;
 mod service;
 mod sessions;
 
