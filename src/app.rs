@@ -11,6 +11,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use actix_web::middleware::{Condition, from_fn};
 use actix_web::{App, HttpServer};
 use tokio::sync::Notify;
 
@@ -18,7 +19,7 @@ use crate::clock::Clock;
 use crate::config::{DatabaseLocation, DatabaseSettings, Settings};
 use crate::db::{CopiedTable, Database, DbError};
 use crate::http;
-use crate::identity::{Identity, IdentityError};
+use crate::identity::{Identity, IdentityError, jwks};
 use crate::observability::metrics::Metrics;
 use crate::persistence::{Books, BooksError, LedgerBounds};
 use crate::policy::PolicyStore;
@@ -118,7 +119,14 @@ pub async fn serve(settings: Settings) -> Result<(), AppError> {
     let feed = Arc::clone(&metrics.feed);
     let state = http::State { limiter, policy, books: books.clone(), identity, clock, metrics };
     let address = settings.http.listen;
-    let server = HttpServer::new(move || App::new().configure(http::routes(state.clone())))
+    if let Some(keys) = state.identity.published_keys() {
+        jwks::start(Arc::clone(keys)).await;
+    }
+    let server = HttpServer::new(move || {
+        let has_keys = state.identity.published_keys().is_some();
+        App::new().wrap(Condition::new(has_keys, from_fn(http::look_for_key))).configure(http::routes(state.clone()))
+    });
+    let server = server
         .workers(settings.http.workers)
         .backlog(BACKLOG)
         .shutdown_timeout(DRAIN_SECONDS)

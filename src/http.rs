@@ -28,6 +28,7 @@ use std::sync::Arc;
 
 use actix_web::web::{self, Data, ServiceConfig};
 
+pub use self::caller::look_for_key;
 use self::resource::{any, delete, get, post, put, resource};
 use crate::clock::Clock;
 use crate::identity::Identity;

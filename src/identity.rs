@@ -2,6 +2,7 @@
 
 pub mod api_key;
 pub mod client_ip;
+pub mod jwks;
 pub mod jwt;
 
 use std::net::{IpAddr, SocketAddr};
@@ -16,6 +17,7 @@ use crate::domain::time::Timestamp;
 
 use api_key::KeyRing;
 use client_ip::{Forwarding, TrustedProxies};
+use jwks::KeySet;
 use jwt::Tokens;
 
 /// The identity can't be set up.
@@ -29,6 +31,11 @@ pub enum IdentityError {
     },
     #[error("JWT_PUBLIC_KEY_FILE {path} is no RSA, P-256 or Ed25519 public key in PEM")]
     KeyKind { path: PathBuf },
+    #[error("JWKS_URL can't be asked")]
+    KeySet {
+        #[source]
+        source: jwks::KeySetError,
+    },
 }
 
 /// The credential does not verify. Which part failed is for the log alone.
@@ -135,6 +142,20 @@ impl Identity {
             (None, Some(key)) => self.keys.verify(key, now),
             (Some(credential), Some(key)) if credential == key => self.keys.verify(key, now),
             (Some(_), Some(_)) => Err(Rejected("two credentials")),
+        }
+    }
+
+    /// The keys that an issuer publishes, where an address of them is set.
+    pub fn published_keys(&self) -> Option<&Arc<KeySet>> {
+        self.tokens.published()
+    }
+
+    /// Looks for the key of a token where it is not known, before the token is verified.
+    pub async fn look_for_key(&self, authorization: Option<&[u8]>, now: Timestamp) {
+        let Some(keys) = self.published_keys() else { return };
+        let token = authorization.and_then(|value| bearer(std::str::from_utf8(value).ok()?));
+        if let Some(id) = token.and_then(jwks::key_id).filter(|id| !keys.knows(id)) {
+            keys.ask_for(&id, now).await;
         }
     }
 

@@ -46,6 +46,12 @@ pub fn database_location(text: &str) -> Option<DatabaseLocation> {
     is_postgres.then(|| DatabaseLocation::Postgres { url: Secret::new(text) })
 }
 
+/// `https://...` or `http://...`
+pub fn http_address(text: &str) -> Option<Secret> {
+    let address = url::Url::parse(text).ok()?;
+    (matches!(address.scheme(), "https" | "http") && address.has_host()).then(|| Secret::new(text))
+}
+
 /// Levels, and `target=level`, with commas. `EnvFilter` takes any word for a target and logs everything of it, so that a
 /// mistyped level would turn the log off.
 pub fn log_filter(text: &str) -> Option<String> {

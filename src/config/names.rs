@@ -85,7 +85,10 @@ pub const NAMES: &[Name] = &[
     ),
     shown(Shown::Masked, own("JWT_SECRET", "", "HS256 secret, 32 bytes or more")),
     own("JWT_PUBLIC_KEY_FILE", "", "PEM file of an RS256, ES256 or EdDSA key"),
-    later(own("JWKS_URL", "", "JWKS address")),
+    shown(
+        Shown::Url,
+        own("JWKS_URL", "", "address of a JSON Web Key Set of RS256, ES256 and EdDSA keys, https:// or http://"),
+    ),
     own("JWT_ISSUER", "", "the `iss` that tokens must have"),
     own("JWT_AUDIENCE", "", "the `aud` that tokens must have"),
     own("TRUSTED_PROXIES", "127.0.0.0/8,::1/128", "CIDRs whose forwarding headers are believed, with commas"),

@@ -71,12 +71,13 @@ pub struct DatabaseSettings {
     pub history_retention_days: u32,
 }
 
-/// `ADMIN_KEY`, `JWT_*`, `TRUSTED_PROXIES`, `IPV6_PREFIX`.
+/// `ADMIN_KEY`, `JWT_*`, `JWKS_URL`, `TRUSTED_PROXIES`, `IPV6_PREFIX`.
 #[derive(Debug, Clone)]
 pub struct IdentitySettings {
     pub admin_key: Option<Secret>,
     pub jwt_secret: Option<Secret>,
     pub jwt_public_key_file: Option<PathBuf>,
+    pub jwks_url: Option<Secret>,
     pub jwt_issuer: Option<String>,
     pub jwt_audience: Option<String>,
     pub trusted_proxies: Vec<IpNet>,
@@ -202,6 +203,7 @@ fn identity(source: &Source<'_>) -> Result<IdentitySettings, SettingsError> {
         admin_key: source.optional("ADMIN_KEY", "32 characters or more, none of them a control character", key)?,
         jwt_secret: source.optional("JWT_SECRET", "32 bytes or more", secret)?,
         jwt_public_key_file: source.path("JWT_PUBLIC_KEY_FILE"),
+        jwks_url: source.optional("JWKS_URL", "an address, https://... or http://...", fields::http_address)?,
         jwt_issuer: source.text("JWT_ISSUER"),
         jwt_audience: source.text("JWT_AUDIENCE"),
         trusted_proxies: source.read(

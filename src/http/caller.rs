@@ -3,7 +3,11 @@
 use std::net::IpAddr;
 
 use actix_web::HttpRequest;
+use actix_web::body::MessageBody;
+use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
+use actix_web::middleware::Next;
+use actix_web::web::Data;
 
 use super::State;
 use super::error::Problem;
@@ -24,6 +28,18 @@ pub fn of(state: &State, request: &HttpRequest) -> Result<Caller, Problem> {
         tracing::debug!(reason = rejected.0, "a credential was refused");
         Problem::unauthorized("the credential does not verify")
     })
+}
+
+/// Middleware: has the issuer's keys read again for a token whose key is not among them, before a handler verifies it.
+pub async fn look_for_key(
+    request: ServiceRequest,
+    next: Next<impl MessageBody>,
+) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
+    if let Some(state) = request.app_data::<Data<State>>() {
+        let authorization = request.headers().get(AUTHORIZATION).map(HeaderValue::as_bytes);
+        state.identity.look_for_key(authorization, state.clock.now()).await;
+    }
+    next.call(request).await
 }
 
 /// A caller who may check for others: 401 without a credential, 403 with a lesser one.

@@ -1,10 +1,12 @@
 //! Tokens: JSON Web Tokens (RFC 7519), the algorithm pinned to the key they are verified by (RFC 8725, section 3.1).
 
 use std::path::Path;
+use std::sync::Arc;
 
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
 
+use super::jwks::{self, KeySet, PublicKey};
 use super::{Caller, IdentityError, Rejected};
 use crate::config::{IdentitySettings, Secret};
 use crate::domain::credential::Role;
@@ -15,12 +17,18 @@ use crate::domain::time::Timestamp;
 /// Clocks of issuer and service may differ by so much.
 const LEEWAY_SECONDS: i64 = 5;
 
+/// The algorithms of public keys.
+const PUBLIC: [Algorithm; 3] = [Algorithm::RS256, Algorithm::ES256, Algorithm::EdDSA];
+
 /// Longer tokens are refused unread.
 const TOKEN_MAX_BYTES: usize = 8192;
 
 /// The keys that tokens are verified by.
 pub struct Tokens {
     keys: Vec<(DecodingKey, Validation)>,
+    published: Option<Arc<KeySet>>,
+    /// For published keys: each is for one of these.
+    validations: [Validation; 3],
 }
 
 impl std::fmt::Debug for Tokens {
@@ -64,7 +72,13 @@ impl Tokens {
             let (key, algorithm) = public_key(path)?;
             keys.push((key, validation(algorithm, settings)));
         }
-        Ok(Self { keys })
+        let published = KeySet::new(settings).map_err(|source| IdentityError::KeySet { source })?.map(Arc::new);
+        let validations = PUBLIC.map(|algorithm| validation(algorithm, settings));
+        Ok(Self { keys, published, validations })
+    }
+
+    pub const fn published(&self) -> Option<&Arc<KeySet>> {
+        self.published.as_ref()
     }
 
     /// A token without a `role` is a user's; a `role` that is none is refused; a `tier` that can't be a name says nothing.
@@ -72,10 +86,19 @@ impl Tokens {
         if token.len() > TOKEN_MAX_BYTES {
             return Err(Rejected("a token too long"));
         }
-        let verified = |(key, validation): &(DecodingKey, Validation)| {
+        let verified = |key: &DecodingKey, validation: &Validation| {
             jsonwebtoken::decode::<Claims>(token, key, validation).ok().map(|token| token.claims)
         };
-        let claims = self.keys.iter().find_map(verified).ok_or(Rejected("the token's signature or claims"))?;
+        let by_own = self.keys.iter().find_map(|(key, validation)| verified(key, validation));
+        let by_published = || {
+            let id = jwks::key_id(token);
+            let keys = self.published.as_ref()?.for_id(id.as_deref());
+            keys.iter().find_map(|PublicKey { key, algorithm, .. }| {
+                let is_for = |validation: &&Validation| validation.algorithms.contains(algorithm);
+                verified(key, self.validations.iter().find(is_for)?)
+            })
+        };
+        let claims = by_own.or_else(by_published).ok_or(Rejected("the token's signature or claims"))?;
         let now = now.as_micros() as f64 / 1e6;
         let leeway = LEEWAY_SECONDS as f64;
         // JSON has no NaN, so that these can always be compared.

@@ -12,6 +12,7 @@
 
 #[macro_use]
 mod support;
+mod token_keys;
 
 mod access;
 mod admin;

@@ -5,6 +5,7 @@ pub mod answer;
 pub mod browser;
 pub mod certificates;
 pub mod clock;
+pub mod issuer;
 pub mod postgres_server;
 pub mod quotad;
 pub mod redis_cluster;
