@@ -2,7 +2,7 @@
 
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Text};
-use diesel_async::RunQueryDsl;
+use diesel_async::{AsyncConnection, RunQueryDsl, SimpleAsyncConnection};
 
 use super::{Database, DbError, FLUSH_DEADLINE};
 use crate::domain::listing::Page;
@@ -91,24 +91,30 @@ on_both! {
         Ok(page(rows, range))
     }
 
-    /// One statement, so that what it adds up is of one moment.
+    /// The sums as far as they go, and the rows from there on. The marks are read first: which rows those are must stand
+    /// in the statement for the index to be used.
     pub(in crate::db) async fn of_all(
         connection: &mut Connection,
         range: HistoryRange,
     ) -> QueryResult<Page<HistoryItem, Timestamp>> {
-        let columns = "SELECT hour, requests, cost, denied FROM";
-        let built = "(SELECT hour FROM rollup_marks WHERE name = 'built')";
-        let parts = format!(
-            "({columns} rollup_hours WHERE hour >= $1 AND hour < $2 \
-             UNION ALL {columns} usage WHERE hour >= $1 AND hour < $2 AND hour >= {built} \
-             UNION ALL {columns} usage_late WHERE hour >= $1 AND hour < $2 AND hour < {built}) AS parts"
-        );
-        let rows = diesel::sql_query(format!("{} LIMIT $3", buckets(&parts, range, dialect::sum)))
-            .bind::<BigInt, _>(range.from.as_micros())
-            .bind::<BigInt, _>(range.to.as_micros())
-            .bind::<BigInt, _>(i64::from(range.limit).saturating_add(1))
-            .load(connection)
-            .await?;
-        Ok(page(rows, range))
+        connection
+            .transaction(async |connection| {
+                connection.batch_execute(dialect::ONE_MOMENT).await?;
+                connection.batch_execute(dialect::BY_INDEX).await?;
+                let (from, to) = (range.from.as_micros(), range.to.as_micros());
+                let built = rollup::built(connection).await?.clamp(from, to.max(from));
+                let columns = "SELECT hour, requests, cost, denied FROM";
+                let parts = format!(
+                    "({columns} rollup_hours WHERE hour >= {from} AND hour < {built} \
+                     UNION ALL {columns} usage WHERE hour >= {built} AND hour < {to} \
+                     UNION ALL {columns} usage_late WHERE hour >= {from} AND hour < {built}) AS parts"
+                );
+                let rows = diesel::sql_query(format!("{} LIMIT $1", buckets(&parts, range, dialect::sum)))
+                    .bind::<BigInt, _>(i64::from(range.limit).saturating_add(1))
+                    .load(connection)
+                    .await?;
+                Ok(page(rows, range))
+            })
+            .await
     }
 }

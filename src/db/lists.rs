@@ -11,7 +11,7 @@ use crate::domain::subject::UserId;
 use crate::domain::time::Timestamp;
 
 /// So many users are looked at for one page. A search that finds fewer than its page goes on in the next.
-const USERS_A_PAGE: i32 = 20_000;
+const USERS_A_PAGE: i32 = 5_000;
 
 /// What never ends, as in the index `overrides_by_end`.
 const NEVER: i64 = i64::MAX;
@@ -46,7 +46,7 @@ struct OverrideRow {
 impl Database {
     /// Users in the order of their ids' bytes, those whose id contains the text `search`, behind the id `after`.
     ///
-    /// The books may know many users: a page looks at 20,000 of them at most, and may then hold fewer than `limit`, or none,
+    /// The books may know many users: a page looks at 5,000 of them at most, and may then hold fewer than `limit`, or none,
     /// and still say where the next begins.
     pub async fn list_users(
         &self,

@@ -32,6 +32,14 @@ pub(super) mod dialect {
     /// First in a transaction: all its statements see the same state.
     pub(in crate::db) const ONE_MOMENT: &str = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ";
 
+    /// In a transaction: its queries go by the indexes. They are written for them, and statistics that are missing or of
+    /// yesterday would have a table of years read whole.
+    pub(in crate::db) const BY_INDEX: &str = "SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; \
+         SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; SET LOCAL jit = off";
+
+    /// After the sums were extended: which of their indexes fits is seen from statistics.
+    pub(in crate::db) const ROLLED_UP: &str = "ANALYZE rollup_subjects";
+
     /// After a query: what it reads stays as it is until the transaction ends.
     pub(in crate::db) const HELD: &str = "FOR SHARE";
 

@@ -200,6 +200,7 @@ on_both! {
         connection
             .transaction(async |connection| {
                 connection.batch_execute(dialect::ONE_MOMENT).await?;
+                connection.batch_execute(dialect::BY_INDEX).await?;
                 let range = Range::of(start.as_micros(), rollup::built(connection).await?);
                 let tiers: Vec<TierRow> = diesel::sql_query(range.by_tier(dialect::sum)).load(connection).await?;
                 let users: Count = diesel::sql_query(range.users()).get_result(connection).await?;

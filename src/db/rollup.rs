@@ -179,6 +179,7 @@ on_both! {
                 }
                 let words = Words { sum: dialect::sum, least: dialect::LEAST };
                 connection.batch_execute(&step.script(words)).await?;
+                connection.batch_execute(dialect::ROLLED_UP).await?;
                 Ok(true)
             })
             .await;

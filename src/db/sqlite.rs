@@ -35,6 +35,12 @@ pub(super) mod dialect {
     /// First in a transaction: all its statements see the same state. They do in any case.
     pub(in crate::db) const ONE_MOMENT: &str = "";
 
+    /// In a transaction: its queries go by the indexes. They do in any case.
+    pub(in crate::db) const BY_INDEX: &str = "";
+
+    /// After the sums were extended. It plans without statistics.
+    pub(in crate::db) const ROLLED_UP: &str = "";
+
     /// After a query: what it reads stays as it is until the transaction ends. There is one writer.
     pub(in crate::db) const HELD: &str = "";
 
