@@ -12,6 +12,8 @@ COPY src src
 RUN touch src/lib.rs src/main.rs && cargo build --release --locked
 
 FROM debian:bookworm-slim
+# Whom to trust at an https:// address of keys.
+RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates && rm -r /var/lib/apt/lists/*
 RUN useradd --system --uid 10001 --create-home --home-dir /var/lib/quotad quotad
 COPY --from=build /src/target/release/quotad /usr/local/bin/quotad
 USER quotad
