@@ -2,7 +2,7 @@
 
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Text};
-use diesel_async::{AsyncConnection, RunQueryDsl, SimpleAsyncConnection};
+use diesel_async::{AsyncConnection, RunQueryDsl};
 
 use super::{Database, DbError, FLUSH_DEADLINE};
 use crate::domain::listing::Page;
@@ -91,25 +91,26 @@ on_both! {
         Ok(page(rows, range))
     }
 
-    /// The sums as far as they go, and the rows from there on. The marks are read first: which rows those are must stand
-    /// in the statement for the index to be used.
+    /// The sums as far as they go, and the rows from there on. Where that is, is read first: with one bound at either end,
+    /// and none to be found by a subquery, both databases read no row that is not asked for.
     pub(in crate::db) async fn of_all(
         connection: &mut Connection,
         range: HistoryRange,
     ) -> QueryResult<Page<HistoryItem, Timestamp>> {
         connection
             .transaction(async |connection| {
-                connection.batch_execute(dialect::ONE_MOMENT).await?;
-                connection.batch_execute(dialect::BY_INDEX).await?;
                 let (from, to) = (range.from.as_micros(), range.to.as_micros());
-                let built = rollup::built(connection).await?.clamp(from, to.max(from));
+                let built = rollup::open(connection).await?.clamp(from, to.max(from));
                 let columns = "SELECT hour, requests, cost, denied FROM";
                 let parts = format!(
-                    "({columns} rollup_hours WHERE hour >= {from} AND hour < {built} \
-                     UNION ALL {columns} usage WHERE hour >= {built} AND hour < {to} \
-                     UNION ALL {columns} usage_late WHERE hour >= {from} AND hour < {built}) AS parts"
+                    "({columns} rollup_hours WHERE hour >= $1 AND hour < $2 \
+                     UNION ALL {columns} usage WHERE hour >= $2 AND hour < $3 \
+                     UNION ALL {columns} usage_late WHERE hour >= $1 AND hour < $2) AS parts"
                 );
-                let rows = diesel::sql_query(format!("{} LIMIT $1", buckets(&parts, range, dialect::sum)))
+                let rows = diesel::sql_query(format!("{} LIMIT $4", buckets(&parts, range, dialect::sum)))
+                    .bind::<BigInt, _>(from)
+                    .bind::<BigInt, _>(built)
+                    .bind::<BigInt, _>(to)
                     .bind::<BigInt, _>(i64::from(range.limit).saturating_add(1))
                     .load(connection)
                     .await?;

@@ -2,7 +2,7 @@
 
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Nullable, Text};
-use diesel_async::{AsyncConnection, RunQueryDsl, SimpleAsyncConnection};
+use diesel_async::{AsyncConnection, RunQueryDsl};
 
 use super::flush::SubjectKind;
 use super::history::Sums;
@@ -199,9 +199,7 @@ on_both! {
     ) -> QueryResult<UsageReport> {
         connection
             .transaction(async |connection| {
-                connection.batch_execute(dialect::ONE_MOMENT).await?;
-                connection.batch_execute(dialect::BY_INDEX).await?;
-                let range = Range::of(start.as_micros(), rollup::built(connection).await?);
+                let range = Range::of(start.as_micros(), rollup::open(connection).await?);
                 let tiers: Vec<TierRow> = diesel::sql_query(range.by_tier(dialect::sum)).load(connection).await?;
                 let users: Count = diesel::sql_query(range.users()).get_result(connection).await?;
                 let top_users = top(connection, range, SubjectKind::User, order, limit).await?;

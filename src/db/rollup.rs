@@ -157,7 +157,14 @@ on_both! {
         diesel::sql_query(text).get_result(connection).await.map(|mark: Mark| mark.hour)
     }
 
-    pub(in crate::db) async fn built(connection: &mut Connection) -> QueryResult<i64> {
+    /// First in a transaction that reads the sums and the rows behind them, of one moment. How far the sums go.
+    pub(in crate::db) async fn open(connection: &mut Connection) -> QueryResult<i64> {
+        connection.batch_execute(dialect::ONE_MOMENT).await?;
+        connection.batch_execute(dialect::BY_INDEX).await?;
+        built(connection).await
+    }
+
+    async fn built(connection: &mut Connection) -> QueryResult<i64> {
         rollup_marks::table.find("built").select(rollup_marks::hour).first(connection).await
     }
 

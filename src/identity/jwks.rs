@@ -37,7 +37,6 @@ pub struct KeySet {
 }
 
 /// A key of the set, and the one algorithm that it is for.
-#[derive(Clone)]
 pub(super) struct PublicKey {
     pub id: Option<String>,
     pub key: DecodingKey,
@@ -82,10 +81,10 @@ impl KeySet {
         Ok(Some(Self { address, client, keys: ArcSwap::default(), asked_at: Mutex::default() }))
     }
 
-    /// The keys that a token may be signed by: the one of its `kid`, or all where it names none.
-    pub(super) fn for_id(&self, id: Option<&str>) -> Vec<PublicKey> {
+    /// What `verify` makes of the keys that a token may be signed by: the one of its `kid`, or all where it names none.
+    pub(super) fn find<T>(&self, id: Option<&str>, verify: impl FnMut(&PublicKey) -> Option<T>) -> Option<T> {
         let keys = self.keys.load();
-        keys.iter().filter(|key| id.is_none() || key.id.as_deref() == id).cloned().collect()
+        keys.iter().filter(|key| id.is_none() || key.id.as_deref() == id).find_map(verify)
     }
 
     pub fn knows(&self, id: &str) -> bool {

@@ -92,8 +92,7 @@ impl Tokens {
         let by_own = self.keys.iter().find_map(|(key, validation)| verified(key, validation));
         let by_published = || {
             let id = jwks::key_id(token);
-            let keys = self.published.as_ref()?.for_id(id.as_deref());
-            keys.iter().find_map(|PublicKey { key, algorithm, .. }| {
+            self.published.as_ref()?.find(id.as_deref(), |PublicKey { key, algorithm, .. }| {
                 let is_for = |validation: &&Validation| validation.algorithms.contains(algorithm);
                 verified(key, self.validations.iter().find(is_for)?)
             })
