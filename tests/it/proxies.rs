@@ -1,9 +1,13 @@
-//! Real proxies with the configurations of `examples/`, before a real application.
+//! Proxies with the configurations of `examples/`, before a real application. nginx, Caddy and HAProxy are the real ones. Traefik and
+//! Envoy, which Debian does not have, are replayed: what they ask by their documentation is put to a real service.
 
 mod application;
 mod client;
+mod envoy;
 mod process;
 mod promises;
+mod replay;
+mod traefik;
 
 use application::Application;
 use process::{Kind, Proxy, WithoutQuotad};
@@ -62,6 +66,8 @@ fn the_examples_say_what_happens_without_quotad() {
         (include_str!("../../examples/nginx/quotad.conf"), "refused by 500"),
         (include_str!("../../examples/caddy/Caddyfile"), "refused by 502, by 504 where it is too slow"),
         (include_str!("../../examples/haproxy/haproxy.cfg"), "refused by 503"),
+        (include_str!("../../examples/traefik/dynamic.yml"), "refused by 500"),
+        (include_str!("../../examples/envoy/envoy.yaml"), "refused by 503"),
     ] {
         assert!(example.contains(&format!("Without quotad requests are {says}")), "{says}: {example}");
     }
