@@ -162,7 +162,9 @@ impl Quotad {
             .stderr(output)
             .spawn()
             .expect("the binary starts");
-        let client = Client::builder().timeout(Duration::from_secs(30)).build().expect("a client");
+        // The service closes a line that nobody used for 5 s, and a request could meet that.
+        let client = Client::builder().timeout(Duration::from_secs(30)).pool_idle_timeout(Duration::from_secs(2));
+        let client = client.build().expect("a client");
         Self { child, address, client, own, data }
     }
 
