@@ -29,6 +29,8 @@ enum Rows {
     New,
     /// More usage of subjects that the hour has seen.
     Known,
+    /// The same of a few among many: nearly each row is on a page of its own.
+    Scattered,
     /// Usage and counters of the same subjects, half and half.
     WithCounters,
 }
@@ -38,12 +40,13 @@ fn subject(number: usize) -> Subject {
 }
 
 fn batch(rows: Rows, number: usize) -> FlushBatch {
-    let (first, subjects) = match rows {
-        Rows::New => (number * ROWS, ROWS),
-        Rows::Known => (0, ROWS),
-        Rows::WithCounters => (0, ROWS / 2),
+    let (hour, first, subjects) = match rows {
+        Rows::New => (HOUR, number * ROWS, ROWS),
+        Rows::Scattered => (HOUR, 0, ROWS),
+        Rows::Known => (HOUR.saturating_add(Period::from_seconds(3600)), 0, ROWS),
+        Rows::WithCounters => (HOUR.saturating_add(Period::from_seconds(7200)), 0, ROWS / 2),
     };
-    let key = |number| UsageKey { subject: subject(number), hour: HOUR, tier: TierName::free() };
+    let key = |number| UsageKey { subject: subject(number), hour, tier: TierName::free() };
     let numbers = first..first + subjects;
     let usage = numbers.clone().map(|number| (key(number), Usage { requests: 3, cost: 5, denied: 1 })).collect();
     let whole_at = HOUR.saturating_add(Period::from_seconds(86_400));
@@ -51,7 +54,7 @@ fn batch(rows: Rows, number: usize) -> FlushBatch {
     let state: SubjectState = slots.into_iter().collect();
     let counters = match rows {
         Rows::WithCounters => numbers.map(|number| (subject(number), Some(state.clone()))).collect(),
-        Rows::New | Rows::Known => Vec::new(),
+        Rows::New | Rows::Known | Rows::Scattered => Vec::new(),
     };
     let sequence = i64::try_from(number + 1).expect("small");
     FlushBatch { instance: format!("{rows:?}"), sequence, usage, counters, overflow: Vec::new() }
@@ -69,11 +72,11 @@ async fn rate(database: &Database, rows: Rows) -> f64 {
 
 #[actix::main]
 async fn main() {
-    println!("| database | new usage | more usage | usage and counters | rows/s");
+    println!("| rows/s | new usage | more usage | a few among a million | usage and counters |");
     for home in databases::all().await {
         let database = &home.database;
         let mut line = format!("| {} |", database.kind());
-        for rows in [Rows::New, Rows::Known, Rows::WithCounters] {
+        for rows in [Rows::New, Rows::Known, Rows::Scattered, Rows::WithCounters] {
             line += &format!(" {:.0} |", rate(database, rows).await);
         }
         println!("{line}");

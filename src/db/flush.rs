@@ -18,7 +18,7 @@ use crate::domain::tier::TierName;
 use crate::domain::time::Timestamp;
 use crate::domain::usage::{Usage, UsageKey};
 
-/// Rows of one statement: six values each, which stays below the 32,766 that SQLite binds.
+/// Rows of one piece: of a statement with six values each, that is below the 32,766 that SQLite binds.
 const ROWS_A_STATEMENT: usize = 5_000;
 
 /// More refused rows than this are no accident of theirs: the flush fails as a whole and is kept.
@@ -110,8 +110,7 @@ impl Database {
 }
 
 /// A row of `usage`, as it is added.
-#[derive(Debug, Clone, PartialEq, Eq, diesel::Insertable)]
-#[diesel(table_name = super::schema::usage, treat_none_as_default_value = false)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct UsageRow {
     pub(super) subject: String,
     pub(super) hour: i64,

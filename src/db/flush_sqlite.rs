@@ -1,17 +1,17 @@
-//! The statements of a flush on SQLite: many rows in one statement, on the thread that may block.
+//! The statements of a flush on SQLite: prepared once, run for each row, on the thread that may block.
 
 use std::ops::Range;
 use std::sync::Arc;
 
 use diesel::prelude::*;
+use diesel::query_builder::{AstPass, QueryFragment, QueryId};
 use diesel::result::{DatabaseErrorKind, Error as QueryError};
-use diesel::sql_types::BigInt;
-use diesel::upsert::excluded;
+use diesel::sql_types::{BigInt, Binary, Text};
+use diesel::sqlite::Sqlite;
 use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
 
 use super::flush::{CounterRow, Rows, UsageRow};
-use super::schema::{counters, usage, usage_late};
-use crate::domain::cost::COUNT_MAX;
+use super::schema::{counters, usage_late};
 
 type Connection = SyncConnectionWrapper<SqliteConnection>;
 
@@ -52,32 +52,49 @@ pub(in crate::db) async fn find_fault(
     })
 }
 
-#[diesel::declare_sql_function]
-extern "SQL" {
-    #[sql_name = "MIN"]
-    fn smaller(a: BigInt, b: BigInt) -> BigInt;
+/// `INSERT ... ON CONFLICT DO UPDATE` of one row. Diesel makes one of its own anew for each row; this one stays prepared, which
+/// is twice as fast as many rows in one statement.
+struct AddUsage<'row>(&'row UsageRow);
+
+impl QueryId for AddUsage<'_> {
+    type QueryId = AddUsage<'static>;
+    const HAS_STATIC_QUERY_ID: bool = true;
 }
 
-#[allow(clippy::arithmetic_side_effects, reason = "the database adds")]
+impl QueryFragment<Sqlite> for AddUsage<'_> {
+    fn walk_ast<'row>(&'row self, mut out: AstPass<'_, 'row, Sqlite>) -> QueryResult<()> {
+        let row = self.0;
+        out.push_sql("INSERT INTO usage (subject, hour, tier, requests, cost, denied) VALUES (");
+        out.push_bind_param::<Text, _>(&row.subject)?;
+        out.push_sql(", ");
+        out.push_bind_param::<BigInt, _>(&row.hour)?;
+        out.push_sql(", ");
+        out.push_bind_param::<Text, _>(&row.tier)?;
+        for amount in [&row.requests, &row.cost, &row.denied] {
+            out.push_sql(", ");
+            out.push_bind_param::<BigInt, _>(amount)?;
+        }
+        out.push_sql(
+            ") ON CONFLICT (hour, subject, tier) DO UPDATE SET \
+             requests = MIN(requests + excluded.requests, 9007199254740991), \
+             cost = MIN(cost + excluded.cost, 9007199254740991), \
+             denied = MIN(denied + excluded.denied, 9007199254740991)",
+        );
+        Ok(())
+    }
+}
+
+impl RunQueryDsl<SqliteConnection> for AddUsage<'_> {}
+
 pub(in crate::db) async fn add_usage(
     connection: &mut Connection,
     rows: Arc<[UsageRow]>,
     piece: Range<usize>,
 ) -> QueryResult<()> {
-    const MOST: i64 = COUNT_MAX.cast_signed();
     connection
         .spawn_blocking(move |connection| {
-            diesel::insert_into(usage::table)
-                .values(rows.get(piece).unwrap_or_default())
-                .on_conflict((usage::subject, usage::hour, usage::tier))
-                .do_update()
-                .set((
-                    usage::requests.eq(smaller(usage::requests + excluded(usage::requests), MOST)),
-                    usage::cost.eq(smaller(usage::cost + excluded(usage::cost), MOST)),
-                    usage::denied.eq(smaller(usage::denied + excluded(usage::denied), MOST)),
-                ))
-                .execute(connection)
-                .map(|_| ())
+            let rows = rows.get(piece).unwrap_or_default();
+            rows.iter().try_for_each(|row| AddUsage(row).execute(connection).map(|_| ()))
         })
         .await
 }
@@ -113,13 +130,32 @@ pub(in crate::db) async fn keep_late(
         .await
 }
 
-#[derive(Insertable)]
-#[diesel(table_name = counters, treat_none_as_default_value = false)]
-struct KeptRow<'row> {
+/// As [`AddUsage`]; a row takes the place of the one before it.
+struct PutCounters<'row> {
     subject: &'row str,
     state: &'row [u8],
     whole_at: i64,
 }
+
+impl QueryId for PutCounters<'_> {
+    type QueryId = PutCounters<'static>;
+    const HAS_STATIC_QUERY_ID: bool = true;
+}
+
+impl QueryFragment<Sqlite> for PutCounters<'_> {
+    fn walk_ast<'row>(&'row self, mut out: AstPass<'_, 'row, Sqlite>) -> QueryResult<()> {
+        out.push_sql("INSERT INTO counters (subject, state, whole_at) VALUES (");
+        out.push_bind_param::<Text, _>(self.subject)?;
+        out.push_sql(", ");
+        out.push_bind_param::<Binary, _>(self.state)?;
+        out.push_sql(", ");
+        out.push_bind_param::<BigInt, _>(&self.whole_at)?;
+        out.push_sql(") ON CONFLICT (subject) DO UPDATE SET state = excluded.state, whole_at = excluded.whole_at");
+        Ok(())
+    }
+}
+
+impl RunQueryDsl<SqliteConnection> for PutCounters<'_> {}
 
 pub(in crate::db) async fn put_counters(
     connection: &mut Connection,
@@ -128,23 +164,14 @@ pub(in crate::db) async fn put_counters(
 ) -> QueryResult<()> {
     connection
         .spawn_blocking(move |connection| {
-            let (mut kept, mut removed) = (Vec::new(), Vec::new());
-            for CounterRow { subject, kept: state } in rows.get(piece).unwrap_or_default() {
-                match state {
-                    Some((state, whole_at)) => kept.push(KeptRow { subject, state, whole_at: *whole_at }),
+            let mut removed = Vec::new();
+            for CounterRow { subject, kept } in rows.get(piece).unwrap_or_default() {
+                match kept {
+                    Some((state, whole_at)) => {
+                        PutCounters { subject, state, whole_at: *whole_at }.execute(connection)?;
+                    }
                     None => removed.push(subject),
                 }
-            }
-            if !kept.is_empty() {
-                diesel::insert_into(counters::table)
-                    .values(&kept)
-                    .on_conflict(counters::subject)
-                    .do_update()
-                    .set((
-                        counters::state.eq(excluded(counters::state)),
-                        counters::whole_at.eq(excluded(counters::whole_at)),
-                    ))
-                    .execute(connection)?;
             }
             if !removed.is_empty() {
                 diesel::delete(counters::table.filter(counters::subject.eq_any(removed))).execute(connection)?;

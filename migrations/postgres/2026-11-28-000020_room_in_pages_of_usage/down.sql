@@ -1,0 +1,1 @@
+ALTER TABLE usage RESET (fillfactor);
