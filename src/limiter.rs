@@ -144,6 +144,7 @@ impl Limiter {
         metrics: Arc<Metrics>,
         enforcing: bool,
     ) -> Self {
+        metrics.shard_queue_bound.set(i64::try_from(mailbox).unwrap_or(i64::MAX));
         Self { shards: shards.into(), mailbox, policy, redis, metrics, enforcing }
     }
 

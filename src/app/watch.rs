@@ -168,15 +168,14 @@ impl Follower {
     fn show_books(&self) {
         let Parts { books, metrics, clock, policy, .. } = &self.parts;
         let stats = books.stats();
-        let gauge = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
-        metrics.policy_file_failures.set(gauge(policy.status().failures));
-        metrics.usage_pending_rows.set(gauge(stats.pending_rows as u64));
-        metrics.usage_flushed_rows.set(gauge(stats.rows_flushed));
-        metrics.usage_flush_failures.set(gauge(stats.failures));
-        metrics.usage_set_aside_rows.set(gauge(stats.set_aside));
-        metrics.usage_coarsened_rows.set(gauge(stats.coarsened.saturating_add(stats.overflowed)));
-        metrics.usage_dropped_counters.set(gauge(stats.counters_dropped));
-        metrics.usage_restarts.set(gauge(stats.restarts));
+        Metrics::raise(&metrics.policy_file_failures, policy.status().failures);
+        Metrics::raise(&metrics.usage_flushed_rows, stats.rows_flushed);
+        Metrics::raise(&metrics.usage_flush_failures, stats.failures);
+        Metrics::raise(&metrics.usage_set_aside_rows, stats.set_aside);
+        Metrics::raise(&metrics.usage_coarsened_rows, stats.coarsened.saturating_add(stats.overflowed));
+        Metrics::raise(&metrics.usage_dropped_counters, stats.counters_dropped);
+        Metrics::raise(&metrics.usage_restarts, stats.restarts);
+        metrics.usage_pending_rows.set(i64::try_from(stats.pending_rows).unwrap_or(i64::MAX));
         metrics.usage_lag_seconds.set(stats.lag(clock.now()).as_secs_f64());
     }
 }

@@ -53,6 +53,12 @@ impl LimitStatus {
     pub const fn remaining(&self) -> u64 {
         self.limit.saturating_sub(self.used)
     }
+
+    /// Whether a charge, which `used` holds already, took the limit to this part of itself: it had used less before.
+    pub const fn reached(&self, percent: u64, charged: Cost) -> bool {
+        let part = self.limit.saturating_mul(percent).div_ceil(100);
+        part <= self.used && self.used.saturating_sub(charged.units()) < part
+    }
 }
 
 /// The concurrency slots of one kind as they stand after the decision.
@@ -151,5 +157,25 @@ impl Decision {
     pub fn retry_after_seconds(&self) -> Option<u64> {
         let room_at = self.denied_by()?.room_at?;
         Some(self.decided_at.until(room_at).ceil_seconds().max(1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reached(limit: u64, used: u64, percent: u64, charged: u64) -> bool {
+        let (name, reset_at, period) = (LimitName::hour(), Timestamp::from_micros(0), Period::from_seconds(1));
+        let status = LimitStatus { name, limit, used, reset_at, period, enforce: true };
+        status.reached(percent, Cost::of_units(charged))
+    }
+
+    #[test]
+    fn a_part_is_reached_by_the_charge_that_comes_to_it() {
+        assert!(!reached(100, 79, 80, 1) && reached(100, 80, 80, 1) && !reached(100, 81, 80, 1));
+        assert!(reached(100, 100, 80, 100) && reached(100, 100, 100, 100) && !reached(100, 100, 100, 0));
+        // The part of a limit of 3 is rounded up; one of 0 has none.
+        assert!(!reached(3, 2, 80, 1) && reached(3, 3, 80, 1) && !reached(0, 0, 80, 0) && !reached(0, 5, 100, 5));
+        assert!(reached(u64::MAX, u64::MAX, 80, u64::MAX));
     }
 }

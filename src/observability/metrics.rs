@@ -1,20 +1,19 @@
-//! The service's metrics, as Prometheus reads them. Handles are kept: finding one by its labels costs five times as much.
-//!
-//! No user id ever stands in a label.
+//! The service's metrics, as Prometheus reads them, and what each is called. No user id ever stands in a label.
 
-use std::collections::HashMap;
+mod check_counters;
+mod maker;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use foldhash::fast::RandomState;
-use prometheus::{
-    Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder,
-};
+use prometheus::{Encoder, Gauge, Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder};
 
+pub use self::check_counters::CheckCounters;
+pub use self::maker::Described;
+use self::maker::Maker;
 use super::feed::Feed;
-use crate::domain::decision::{Decision, Source};
-use crate::domain::tier::TierName;
+use crate::domain::decision::Source;
+use crate::domain::lease::LeaseKind;
 
 /// From 50 µs to 5 s: a check's bound is 5 ms, Redis' deadline 50 ms.
 const SECONDS_BUCKETS: [f64; 14] =
@@ -27,13 +26,18 @@ pub struct Metrics {
     /// What is told to those who watch.
     pub feed: Arc<Feed>,
     registry: Registry,
+    described: Vec<Described>,
     checks: IntCounterVec,
+    limits_reached: IntCounterVec,
+    leases: IntCounterVec,
     check_seconds: [Histogram; Source::ALL.len()],
     /// Checks refused because their shard's queue was full.
     pub overloaded: IntCounter,
     /// Shards that ended by themselves and were started again.
     pub shard_restarts: IntCounter,
     shard_queue: IntGaugeVec,
+    /// How many checks may wait at one shard.
+    pub shard_queue_bound: IntGauge,
     /// Round trips to Redis that answered, in seconds.
     pub redis_seconds: Histogram,
     /// Checks in one round trip.
@@ -51,22 +55,22 @@ pub struct Metrics {
     /// Units of blocks that were taken beforehand, and those of them that went back.
     pub reserved_units: IntCounter,
     pub returned_units: IntCounter,
-    /// Policy files that could not be taken over, over the life of the process.
-    pub policy_file_failures: IntGauge,
+    /// Policy files that could not be taken over.
+    pub policy_file_failures: IntCounter,
     /// Usage rows that wait for the database.
     pub usage_pending_rows: IntGauge,
-    /// Usage rows written, over the life of the process.
-    pub usage_flushed_rows: IntGauge,
-    /// Failed flushes, over the life of the process.
-    pub usage_flush_failures: IntGauge,
-    /// Rows that the database refused, over the life of the process.
-    pub usage_set_aside_rows: IntGauge,
-    /// Rows put together to coarser ones because too many waited, over the life of the process.
-    pub usage_coarsened_rows: IntGauge,
-    /// Running counters not written because too many waited, over the life of the process.
-    pub usage_dropped_counters: IntGauge,
+    /// Usage rows written.
+    pub usage_flushed_rows: IntCounter,
+    /// Failed flushes.
+    pub usage_flush_failures: IntCounter,
+    /// Rows that the database refused.
+    pub usage_set_aside_rows: IntCounter,
+    /// Rows put together to coarser ones because too many waited.
+    pub usage_coarsened_rows: IntCounter,
+    /// Running counters not written because too many waited.
+    pub usage_dropped_counters: IntCounter,
     /// How often the loop that writes usage was started again after it had ended by itself.
-    pub usage_restarts: IntGauge,
+    pub usage_restarts: IntCounter,
     /// The age of the oldest usage that is not in the database; 0 where there is none.
     pub usage_lag_seconds: Gauge,
 }
@@ -74,22 +78,41 @@ pub struct Metrics {
 impl Metrics {
     /// Fails only where two metrics bear one name.
     pub fn new() -> Result<Self, prometheus::Error> {
-        let registry = Registry::new();
-        let made = Maker(&registry);
-        let check_seconds = HistogramVec::new(
-            HistogramOpts::new("quotad_check_duration_seconds", "Time to decide a check, by source")
-                .buckets(SECONDS_BUCKETS.to_vec()),
+        let made = Maker::default();
+        let check_seconds = made.histograms(
+            "quotad_check_duration_seconds",
+            "Time to decide a check, by source; those of a batch are not timed",
             &["source"],
+            &SECONDS_BUCKETS,
         )?;
-        registry.register(Box::new(check_seconds.clone()))?;
+        made.process()?;
+        let leases = made.counters(
+            "quotad_leases_total",
+            "Wishes for a slot: taken, or denied because none was free",
+            &["kind", "outcome"],
+        )?;
+        for kind in LeaseKind::ALL {
+            for outcome in ["taken", "denied"] {
+                // Told of as 0 from the start.
+                leases.with_label_values(&[kind.as_str(), outcome]);
+            }
+        }
         Ok(Self {
             feed: Arc::default(),
             checks: made.counters("quotad_checks_total", "Checks decided", &["outcome", "source", "tier"])?,
+            limits_reached: made.counters(
+                "quotad_limits_reached_total",
+                "Checks that took an enforced limit of their subject to 80 or 100 percent of it",
+                &["tier", "limit", "percent"],
+            )?,
+            leases,
             check_seconds: Source::ALL.map(|source| check_seconds.with_label_values(&[source.as_str()])),
             shard_restarts: made.counter("quotad_shard_restarts_total", "Shards started again after they failed")?,
             overloaded: made
                 .counter("quotad_checks_overloaded_total", "Checks refused because a shard's queue was full")?,
             shard_queue: made.gauges("quotad_shard_queue_depth", "Checks that wait at a shard", &["shard"])?,
+            shard_queue_bound: made
+                .gauge("quotad_shard_queue_bound", "Checks that may wait at a shard (SHARD_MAILBOX)")?,
             redis_seconds: made.histogram(
                 "quotad_redis_round_trip_seconds",
                 "Round trips to Redis",
@@ -109,19 +132,33 @@ impl Metrics {
             reserved_units: made.counter("quotad_reserved_units_total", "Units of blocks taken beforehand")?,
             returned_units: made.counter("quotad_returned_units_total", "Units of blocks that were given back")?,
             policy_file_failures: made
-                .gauge("quotad_policy_file_failures", "Policy files that could not be taken over since the start")?,
+                .counter("quotad_policy_file_failures_total", "Policy files that could not be taken over")?,
             usage_pending_rows: made.gauge("quotad_usage_pending_rows", "Usage rows that wait for the database")?,
-            usage_flushed_rows: made.gauge("quotad_usage_flushed_rows", "Usage rows written since the start")?,
-            usage_flush_failures: made.gauge("quotad_usage_flush_failures", "Failed flushes since the start")?,
-            usage_set_aside_rows: made.gauge("quotad_usage_set_aside_rows", "Usage rows the database refused")?,
-            usage_coarsened_rows: made.gauge("quotad_usage_coarsened_rows", "Usage rows merged for want of room")?,
+            usage_flushed_rows: made.counter("quotad_usage_flushed_rows_total", "Usage rows written")?,
+            usage_flush_failures: made.counter("quotad_usage_flush_failures_total", "Failed flushes")?,
+            usage_set_aside_rows: made
+                .counter("quotad_usage_set_aside_rows_total", "Usage rows that the database refused")?,
+            usage_coarsened_rows: made
+                .counter("quotad_usage_coarsened_rows_total", "Usage rows merged for want of room")?,
             usage_dropped_counters: made
-                .gauge("quotad_usage_dropped_counters", "Running counters not written for want of room")?,
-            usage_restarts: made.gauge("quotad_usage_restarts", "Restarts of the loop that writes usage")?,
+                .counter("quotad_usage_dropped_counters_total", "Running counters not written for want of room")?,
+            usage_restarts: made.counter("quotad_usage_restarts_total", "Restarts of the loop that writes usage")?,
             usage_lag_seconds: made
-                .registered(Gauge::new("quotad_usage_lag_seconds", "Age of the oldest usage not in the database")?)?,
-            registry,
+                .seconds("quotad_usage_lag_seconds", "Age of the oldest usage not in the database")?,
+            // Last: fields are made in the order in which they stand.
+            described: made.described(),
+            registry: made.registry(),
         })
+    }
+
+    /// All there are.
+    pub fn described(&self) -> &[Described] {
+        &self.described
+    }
+
+    /// Raises a counter to what is counted elsewhere over the life of the process.
+    pub fn raise(counter: &IntCounter, count: u64) {
+        counter.inc_by(count.saturating_sub(counter.get()));
     }
 
     pub fn observe_check(&self, source: Source, elapsed: Duration) {
@@ -146,51 +183,5 @@ impl Metrics {
         // Encoding fails only where the writer does, and a vector does not.
         TextEncoder::new().encode(&self.registry.gather(), &mut text).ok();
         String::from_utf8(text).unwrap_or_default()
-    }
-}
-
-/// Counts decisions through handles that are found once for each tier and source.
-#[derive(Debug, Default)]
-pub struct CheckCounters(HashMap<(TierName, Source), [IntCounter; 2], RandomState>);
-
-impl CheckCounters {
-    pub fn count(&mut self, metrics: &Metrics, decision: &Decision) {
-        let key = (decision.tier.clone(), decision.source);
-        let [allowed, denied] = self.0.entry(key).or_insert_with(|| {
-            ["allowed", "denied"].map(|outcome| {
-                metrics.checks.with_label_values(&[outcome, decision.source.as_str(), decision.tier.as_str()])
-            })
-        });
-        if decision.is_allowed() { allowed.inc() } else { denied.inc() }
-    }
-}
-
-/// Makes metrics that are registered from the start.
-struct Maker<'a>(&'a Registry);
-
-impl Maker<'_> {
-    fn counter(&self, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
-        self.registered(IntCounter::with_opts(Opts::new(name, help))?)
-    }
-
-    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, prometheus::Error> {
-        self.registered(IntCounterVec::new(Opts::new(name, help), labels)?)
-    }
-
-    fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
-        self.registered(IntGauge::with_opts(Opts::new(name, help))?)
-    }
-
-    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, prometheus::Error> {
-        self.registered(IntGaugeVec::new(Opts::new(name, help), labels)?)
-    }
-
-    fn histogram(&self, name: &str, help: &str, buckets: &[f64]) -> Result<Histogram, prometheus::Error> {
-        self.registered(Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec()))?)
-    }
-
-    fn registered<M: prometheus::core::Collector + Clone + 'static>(&self, metric: M) -> Result<M, prometheus::Error> {
-        self.0.register(Box::new(metric.clone()))?;
-        Ok(metric)
     }
 }

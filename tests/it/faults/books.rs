@@ -92,7 +92,7 @@ async fn commits_whose_answers_are_lost_count_once() {
             .during(&[&quotad], async |running| {
                 for turn in 1..=times {
                     proxy.at_next("COMMIT", Fate::LosesReply);
-                    let failures = async || quotad.metric("quotad_usage_flush_failures").await;
+                    let failures = async || quotad.metric("quotad_usage_flush_failures_total").await;
                     until(WITHIN, "a lost answer", async || (failures().await >= f64::from(turn)).then_some(())).await;
                     // Else what is lost next is the commit that finds out about this one.
                     well(&quotad).await;

@@ -33,7 +33,7 @@ async fn usage_that_does_not_reach_the_database_is_seen_as_lag() {
     })
     .await;
     assert!(metric(&quotad, "quotad_usage_lag_seconds").await > 0.0);
-    assert!(metric(&quotad, "quotad_usage_flush_failures").await > 0.0);
+    assert!(metric(&quotad, "quotad_usage_flush_failures_total").await > 0.0);
     home.execute("ALTER TABLE elsewhere RENAME TO usage").await;
     until(WITHIN, "there is none", async || {
         let database = quotad.get("/health").await.json["database"].clone();
@@ -58,7 +58,7 @@ async fn a_row_that_is_set_aside_is_counted_and_its_user_is_not_in_the_log() {
     })
     .await;
     until(WITHIN, "it is counted", async || {
-        (metric(&quotad, "quotad_usage_set_aside_rows").await == 1.0).then_some(())
+        (metric(&quotad, "quotad_usage_set_aside_rows_total").await == 1.0).then_some(())
     })
     .await;
     let history = quotad.get("/api/v2/admin/quotas/good/history").await;
