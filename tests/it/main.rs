@@ -40,6 +40,7 @@ mod preconditions;
 mod proxies;
 mod redis_away;
 mod redis_links;
+mod references;
 mod restart;
 mod scenarios;
 mod servers;

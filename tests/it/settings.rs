@@ -4,7 +4,6 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::process::{Command, Output};
 
-use quotad::config::{Audience, NAMES, Name};
 use serde_json::json;
 
 use crate::support::quotad::{Backend, Start, Stores};
@@ -194,42 +193,4 @@ fn config_shows_values_and_not_words_for_them() {
     }
     let database = shown.lines().find(|line| line.contains("DATABASE_URL=")).expect("DATABASE_URL");
     assert!(database.contains(&*folder.path().to_string_lossy()), "{database}");
-}
-
-/// The page of all settings, from the table that reads them.
-fn page() -> String {
-    let row = |known: &Name| {
-        let also = if known.audience == Audience::Both { "yes" } else { "no" };
-        // A value stands as it would be set; words stand as words.
-        let default = match known.default {
-            "" => "(unset)".to_owned(),
-            text if text.contains(' ') => text.to_owned(),
-            text => format!("`{text}`"),
-        };
-        format!("| `{}` | {also} | {default} | {} |\n", known.name, known.meaning)
-    };
-    let later: Vec<String> =
-        NAMES.iter().filter(|known| !known.supported).map(|known| format!("`{}`", known.name)).collect();
-    format!(
-        "# Settings\n\n\
-         Environment variables, each with the prefix `QUOTAD_`, as `QUOTAD_LISTEN`. Those with a yes are also read with `OMICS_`;\n\
-         where both are set, `QUOTAD_` wins. An empty value counts as unset.\n\n\
-         A `QUOTAD_` name that is not here, a value that is not allowed, or a setting that would be passed over stops the start with\n\
-         one line. `quotad config` prints the settings in force, secrets masked.\n\n\
-         | name | `OMICS_` | default | meaning |\n|---|---|---|---|\n{}\n\
-         Refused by this version: {}.\n\n\
-         This page is made of the table in `src/config/names.rs`:\n\n    UPDATE_DOCS=1 cargo test --locked --test it settings\n",
-        NAMES.iter().filter(|known| known.supported).map(row).collect::<String>(),
-        later.join(", "),
-    )
-}
-
-#[test]
-fn the_page_of_settings_is_that_of_the_table() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/settings.md");
-    if std::env::var_os("UPDATE_DOCS").is_some() {
-        std::fs::write(path, page()).expect("the page is written");
-    }
-    let written = std::fs::read_to_string(path).unwrap_or_default();
-    assert!(written == page(), "docs/settings.md is not what the table says: run this test with UPDATE_DOCS=1");
 }
