@@ -21,6 +21,7 @@ mod blocks;
 mod checks;
 mod cli;
 mod dashboard;
+mod docs;
 mod errors;
 mod events;
 mod faults;
