@@ -65,7 +65,14 @@ fn compose_asks_every_part_how_it_is_and_keeps_what_it_writes() {
         assert!(service["healthcheck"]["test"].is_array(), "{name} is asked nothing");
         let volume = service["volumes"][0].as_str().and_then(|volume| volume.split_once(':')).expect("a volume");
         assert!(kept.contains_key(volume.0), "{name} writes to {volume:?}");
-        assert!(service["ports"].is_null() || name == "quotad", "{name} can be reached from outside");
+        let ports = service["ports"].as_array().map_or(&[][..], Vec::as_slice);
+        let is_of_this_machine = |port: &Value| port.as_str().is_some_and(|port| port.starts_with("127.0.0.1:"));
+        assert!(ports.iter().all(is_of_this_machine), "{name} can be reached from outside");
+        assert!(ports.is_empty() || ["quotad", "grafana"].contains(&name.as_str()), "{name} needs no port");
+        for place in service["volumes"].as_array().expect("volumes").iter().filter_map(Value::as_str) {
+            let file = place.strip_prefix("./").and_then(|place| place.split(':').next());
+            assert!(file.is_none_or(|file| std::path::Path::new(file).exists()), "{name} mounts {place}");
+        }
     }
     let folder = image().iter().find_map(|line| line.strip_prefix("VOLUME ")).expect("a volume of the image");
     assert!(COMPOSE.contains(&format!("quotad:{folder}")));

@@ -3,6 +3,7 @@
 //!     UPDATE_DOCS=1 cargo test --locked --test it references
 
 mod api;
+mod metrics;
 mod settings;
 
 /// A page is that which was made of the code; with `UPDATE_DOCS` set it becomes so.
