@@ -3,8 +3,7 @@
 pub mod admin_key;
 pub mod healthcheck;
 mod notices;
-mod redis_links;
-mod shards;
+mod records;
 mod watch;
 
 use std::io;
@@ -20,10 +19,12 @@ use crate::config::{DatabaseLocation, DatabaseSettings, Settings};
 use crate::db::{CopiedTable, Database, DbError};
 use crate::http;
 use crate::identity::{Identity, IdentityError, jwks};
+use crate::limiter::{self, Shards, StartError};
 use crate::observability::metrics::Metrics;
 use crate::persistence::{Books, BooksError, LedgerBounds};
 use crate::policy::PolicyStore;
 use notices::Notices;
+use records::DatabaseRecords;
 
 /// After SIGTERM, in-flight requests have so long to be answered.
 const DRAIN_SECONDS: u64 = 5;
@@ -52,9 +53,8 @@ pub enum AppError {
     Metrics(#[from] prometheus::Error),
     #[error(transparent)]
     Policy(#[from] crate::policy::PolicyError),
-    #[cfg(feature = "actix-redis")]
-    #[error("the feature actix-redis can't do with {0}")]
-    PlainRedis(&'static str),
+    #[error(transparent)]
+    Shards(#[from] StartError),
     #[error("cannot listen on {address}")]
     Listen {
         address: std::net::SocketAddr,
@@ -100,10 +100,19 @@ pub async fn serve(settings: Settings) -> Result<(), AppError> {
 
     let file = settings.policy.file.clone();
     let policy = PolicyStore::start(settings.policy.layer(), file, books.clone(), clock.clone()).await?;
-    let shards = shards::start(&settings, instance, &database, &books, &policy.in_force(), &metrics, &clock).await?;
+    let shards = Shards::start(limiter::Parts {
+        limiter: settings.limiter.clone(),
+        redis: settings.redis.clone(),
+        records: Arc::new(DatabaseRecords { database: database.clone(), books: books.clone() }),
+        policy: policy.in_force(),
+        metrics: Arc::clone(&metrics),
+        clock: clock.clone(),
+        instance,
+    })
+    .await?;
     let limiter = shards.limiter.clone();
     let changed = Arc::new(Notify::new());
-    let notices = Notices::start(shards.subscription(&settings), &limiter, &books, &changed);
+    let notices = Notices::start(&shards, &books, &changed);
     let parts = watch::Parts {
         database,
         limiter: limiter.clone(),

@@ -20,11 +20,14 @@ mod messages;
 mod outbox;
 mod pace;
 mod profiles;
+mod records;
+mod redis_links;
 mod redis_state;
 mod remote;
 mod restoration;
 mod routing;
 pub mod shard;
+mod shards;
 mod usage;
 
 use std::sync::Arc;
@@ -48,16 +51,18 @@ use crate::domain::time::Timestamp;
 use crate::observability::metrics::Metrics;
 
 use actor::Stop;
-pub use actor::{Fallen, RedisLanes, ShardActor};
+pub use actor::{Fallen, ShardActor};
 pub use check::{Check, RequestId, wish_for_lease};
 pub use denials::Denials;
 pub use lanes::Lanes;
 use messages::{ChangeHeld, Checks, Forget, HandOver, Heard, Job, ListHeld, Permit, Reply, Reset, Tell};
 pub use outbox::Outbox;
+pub use records::{NoRecords, Reading, Records, Unreadable};
 pub use redis_state::RedisState;
 pub use remote::Remote;
 pub use restoration::Restoration;
 pub use routing::{partitions_of, shard_of};
+pub use shards::{Parts, Shards};
 
 /// A subject's quota as it stands, and where it comes from.
 #[derive(Debug, Clone)]
@@ -78,6 +83,16 @@ pub enum LimiterError {
     CountersUnreadable,
     #[error("the shard has stopped")]
     Stopped,
+}
+
+/// Why the shards can't be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("cannot read the running counters")]
+    Counters(#[from] Unreadable),
+    #[cfg(feature = "actix-redis")]
+    #[error("the feature actix-redis can't do with {0}")]
+    PlainRedis(&'static str),
 }
 
 /// How one shard is.

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
-use crate::counters::redis::{Notice, Subscription};
-use crate::limiter::Limiter;
+use crate::counters::redis::Notice;
+use crate::limiter::Shards;
 use crate::persistence::Books;
 
 /// The tasks that listen and tell.
@@ -17,23 +17,18 @@ pub struct Notices {
 }
 
 impl Notices {
-    /// `None` listens to nobody. `changed` is told when another instance has changed the database. Must be called within a
-    /// running actix system.
-    pub fn start(subscription: Option<Subscription>, limiter: &Limiter, books: &Books, changed: &Arc<Notify>) -> Self {
-        let Some(subscription) = subscription else { return Self { tasks: Vec::new() } };
-        let (hearing, changed) = (limiter.clone(), Arc::clone(changed));
-        let hear = move |notice| match &notice {
-            Notice::Wanted(subject) | Notice::Reset(subject) => hearing.hear(&subject.clone(), notice),
-            Notice::Changed => changed.notify_one(),
-        };
-        let (limiter, books) = (limiter.clone(), books.clone());
+    /// `changed` is told when another instance has changed the database. Must be called within a running actix system.
+    pub fn start(shards: &Shards, books: &Books, changed: &Arc<Notify>) -> Self {
+        let heard = Arc::clone(changed);
+        let Some(listening) = shards.listen(move || heard.notify_one()) else { return Self { tasks: Vec::new() } };
+        let (limiter, books) = (shards.limiter.clone(), books.clone());
         let tell = async move {
             loop {
                 books.changed().await;
                 limiter.tell(Notice::Changed);
             }
         };
-        Self { tasks: vec![actix::spawn(subscription.run(hear)), actix::spawn(tell)] }
+        Self { tasks: vec![listening, actix::spawn(tell)] }
     }
 
     pub fn stop(self) {

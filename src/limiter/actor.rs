@@ -15,16 +15,15 @@ use tokio::sync::mpsc;
 
 use super::LimiterError;
 use super::messages::{ChangeHeld, Checks, Forget, HandOver, Reset};
+use super::records::Records;
 use super::redis_state::Failure;
 use super::remote::Round;
 use super::restoration::Restoration;
 use super::shard::Shard;
 use crate::clock::{Clock, Stopwatch};
 use crate::counters::redis::{Notice, RedisCounters, RedisError};
-use crate::db::Database;
 use crate::domain::limit::SlotId;
 use crate::domain::subject::Subject;
-use crate::persistence::Books;
 use crate::persistence::messages::RecordUsage;
 
 /// How often usage is handed over, and how often Redis is asked whether it is back.
@@ -33,7 +32,7 @@ const TICK: Duration = Duration::from_millis(100);
 /// How often blocks that have ended are given back.
 const BLOCKS_TICK: Duration = Duration::from_millis(20);
 
-/// Longer than this no check waits for the database: its user is taken as one without an entry.
+/// Longer than this no check waits for the records: its user is taken as one without an account.
 const ACCOUNT_DEADLINE: Duration = Duration::from_millis(500);
 
 /// An actor that owns one shard.
@@ -43,8 +42,7 @@ pub struct ShardActor {
     redis: RedisLanes,
     /// Of each lane.
     watches: Vec<Watch>,
-    database: Database,
-    books: Books,
+    records: Arc<dyn Records>,
     clock: Clock,
     told_to_stop: bool,
     /// Told the shard's number where the actor ends by itself.
@@ -83,29 +81,24 @@ pub type Fallen = (mpsc::Sender<usize>, usize);
 
 impl ShardActor {
     /// The lanes of `redis` are those of the shard, in their order.
-    pub fn new(
-        shard: Shard,
-        redis: RedisLanes,
-        database: Database,
-        books: Books,
-        clock: Clock,
-        fallen: Fallen,
-    ) -> Self {
+    pub fn new(shard: Shard, redis: RedisLanes, records: Arc<dyn Records>, clock: Clock, fallen: Fallen) -> Self {
         let watches = vec![Watch::default(); redis.lanes.len()];
-        Self { shard, redis, watches, database, books, clock, told_to_stop: false, fallen }
+        Self { shard, redis, watches, records, clock, told_to_stop: false, fallen }
     }
 
     /// Starts whatever can be started, a read of accounts, rounds to Redis, and sends the answers that there are. Whatever has
     /// come to its end, this is what follows.
     fn pump(&mut self, ctx: &mut Context<Self>) {
         if let Some(users) = self.shard.next_load() {
-            let database = self.database.clone();
-            let read = async move { tokio::time::timeout(ACCOUNT_DEADLINE, database.load_accounts(&users)).await };
+            let read = tokio::time::timeout(ACCOUNT_DEADLINE, self.records.accounts(users));
             ctx.spawn(wrap_future(read).map(|read, actor: &mut Self, ctx| {
                 let accounts = match read {
                     Ok(Ok(accounts)) => Some(accounts),
                     Ok(Err(error)) => {
-                        tracing::warn!(error = %error, "accounts could not be read: tiers of tokens and defaults hold");
+                        tracing::warn!(
+                            error = &error as &dyn std::error::Error,
+                            "accounts could not be read: tiers of tokens and defaults hold"
+                        );
                         None
                     }
                     Err(_) => {
@@ -174,7 +167,7 @@ impl ShardActor {
     fn hand_over(&mut self) {
         let gathered = self.shard.gather();
         if !gathered.usage.is_empty() || !gathered.counters.is_empty() {
-            self.books.record(RecordUsage { usage: gathered.usage, counters: gathered.counters });
+            self.records.record(RecordUsage { usage: gathered.usage, counters: gathered.counters });
         }
     }
 }

@@ -8,9 +8,9 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::sync::Mutex;
 
+use super::records::{Records, Unreadable};
 use crate::clock::{Clock, Stopwatch};
 use crate::counters::redis::{Generation, Granted, RedisCounters, RedisError, partition_of};
-use crate::db::{Database, DbError};
 use crate::domain::plan::Rule;
 use crate::domain::policy::Policy;
 use crate::domain::state::{Slot, SubjectState};
@@ -32,7 +32,7 @@ type Counted = HashMap<u64, Vec<Granted>>;
 /// Restores counters from the database, one partition or node at a time.
 #[derive(Debug)]
 pub struct Restoration {
-    database: Database,
+    records: Arc<dyn Records>,
     policy: Arc<ArcSwap<Policy>>,
     clock: Clock,
     /// Held while Redis is told. What was read last.
@@ -40,8 +40,8 @@ pub struct Restoration {
 }
 
 impl Restoration {
-    pub fn new(database: Database, policy: Arc<ArcSwap<Policy>>, clock: Clock) -> Self {
-        Self { database, policy, clock, turn: Mutex::new(None) }
+    pub fn new(records: Arc<dyn Records>, policy: Arc<ArcSwap<Policy>>, clock: Clock) -> Self {
+        Self { records, policy, clock, turn: Mutex::new(None) }
     }
 
     /// Which counters Redis has from now on. Where it has none, it is told what the database knows of the `partition`, `None`
@@ -87,14 +87,14 @@ impl Restoration {
         })
     }
 
-    async fn try_to_read(&self, now: Timestamp) -> Result<Counted, DbError> {
+    async fn try_to_read(&self, now: Timestamp) -> Result<Counted, Unreadable> {
         let policy = self.policy.load_full();
         let mut starts: Vec<Timestamp> = policy.limits().iter().filter_map(|limit| start(&limit.rule, now)).collect();
         starts.sort_unstable();
         starts.dedup();
         let mut states: HashMap<Subject, Granted> = HashMap::new();
         for since in starts {
-            for (subject, tier, cost) in self.database.costs_since(since.start_of_hour()).await? {
+            for (subject, tier, cost) in self.records.costs_since(since.start_of_hour()).await? {
                 let plan = policy.plan_for(&subject, Some(&tier), None, None, now);
                 let granted = states.entry(subject.clone()).or_insert_with(|| Granted {
                     subject,

@@ -3,7 +3,9 @@
 #[cfg(not(feature = "actix-redis"))]
 use std::sync::Arc;
 
-use super::AppError;
+use super::StartError;
+#[cfg(not(feature = "actix-redis"))]
+use super::routing::partitions_of;
 #[cfg(feature = "actix-redis")]
 use crate::config::HostPort;
 use crate::config::{RedisPlace, RedisSettings};
@@ -12,8 +14,6 @@ use crate::counters::redis::ActixLink;
 #[cfg(not(feature = "actix-redis"))]
 use crate::counters::redis::{Cluster, ClusterLink, Finder, Line, Sentinels};
 use crate::counters::redis::{Link, Subscription};
-#[cfg(not(feature = "actix-redis"))]
-use crate::limiter::partitions_of;
 
 /// What all links are made of.
 #[derive(Clone)]
@@ -31,7 +31,7 @@ pub enum RedisLinks {
 #[cfg(not(feature = "actix-redis"))]
 impl RedisLinks {
     /// Must be called within a running actix system.
-    pub fn new(redis: &RedisSettings, shards: usize) -> Result<Self, AppError> {
+    pub fn new(redis: &RedisSettings, shards: usize) -> Result<Self, StartError> {
         let (finder, sentinels) = match &redis.place {
             RedisPlace::Node(at) => (Finder::At(at.clone()), None),
             RedisPlace::Sentinel { sentinels, master } => {
@@ -70,16 +70,16 @@ impl RedisLinks {
 /// The plain link of the feature, and none of what it can't do.
 #[cfg(feature = "actix-redis")]
 impl RedisLinks {
-    pub fn new(redis: &RedisSettings, shards: usize) -> Result<Self, AppError> {
+    pub fn new(redis: &RedisSettings, shards: usize) -> Result<Self, StartError> {
         if redis.tls || redis.username.is_some() || redis.password.is_some() || redis.database != 0 {
-            return Err(AppError::PlainRedis("a login, TLS or a database number"));
+            return Err(StartError::PlainRedis("a login, TLS or a database number"));
         }
         if redis.max_connections < shards {
-            return Err(AppError::PlainRedis("fewer connections than SHARDS"));
+            return Err(StartError::PlainRedis("fewer connections than SHARDS"));
         }
         match &redis.place {
             RedisPlace::Node(at) => Ok(Self::Plain(at.clone())),
-            RedisPlace::Sentinel { .. } | RedisPlace::Cluster(_) => Err(AppError::PlainRedis("more than one node")),
+            RedisPlace::Sentinel { .. } | RedisPlace::Cluster(_) => Err(StartError::PlainRedis("more than one node")),
         }
     }
 
