@@ -177,6 +177,15 @@ impl Limiter {
         done.await.map_err(|_| LimiterError::Stopped)?
     }
 
+    /// Gives a lease back without waiting for it, from any thread. It finds a place in the queue whatever waits there: there is no more
+    /// to give back than was taken. Where it can't be done the lease expires.
+    pub fn release(&self, id: LeaseId) {
+        let Ok(shard) = self.shard(&id.subject) else { return };
+        let Some(permit) = Permit::take(&shard.queued, usize::MAX) else { return };
+        let (reply, _) = oneshot::channel();
+        shard.address.load().do_send(ChangeHeld { id, change: ChangeLease::Release, reply, permit });
+    }
+
     /// The leases that a subject holds behind a place, in their order, at most `limit`.
     ///
     /// # Errors

@@ -12,8 +12,9 @@ use std::path::{Path, PathBuf};
 use syn::visit::{self, Visit};
 
 /// Rooms from the top floor to the ground. Rooms of one floor do not import each other.
-const FLOORS: [&[&str]; 9] = [
+const FLOORS: [&[&str]; 10] = [
     &["main", "lib", "cli", "app"],
+    &["middleware"],
     &["http"],
     &["identity"],
     &["limiter", "policy"],

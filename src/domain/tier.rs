@@ -86,6 +86,17 @@ pub struct InvalidTier {
 }
 
 impl Tier {
+    /// A tier of these limits, with as many slots as may be.
+    pub const fn of_limits(name: TierName, limits: Vec<Limit>) -> Self {
+        Self {
+            name,
+            limits,
+            concurrent_requests: CONCURRENT_MAX,
+            concurrent_websockets: CONCURRENT_MAX,
+            reset_schedule: None,
+        }
+    }
+
     /// A tier of the two windows that the built-in tiers have.
     pub fn hourly_and_daily(name: TierName, per_hour: u64, per_day: u64, concurrent: u64) -> Self {
         Self {

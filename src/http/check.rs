@@ -116,9 +116,10 @@ fn answer(decided: &Decision, enforcing: bool) -> HttpResponse {
     }
     let mut answer = HttpResponse::Ok();
     answer.insert_header((CONTENT_TYPE, HeaderValue::from_static("application/json")));
-    headers::put(&mut answer, decided, enforcing);
     // A view of numbers and texts always has a JSON form.
-    answer.body(serde_json::to_vec(&DecisionView::new(decided)).unwrap_or_default())
+    let mut answer = answer.body(serde_json::to_vec(&DecisionView::new(decided)).unwrap_or_default());
+    headers::put(answer.headers_mut(), decided, enforcing);
+    answer
 }
 
 impl<'a> ItemView<'a> {

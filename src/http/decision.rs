@@ -86,8 +86,9 @@ pub fn denied(decision: &Decision, enforcing: bool) -> HttpResponse {
     };
     let mut answer = HttpResponse::TooManyRequests();
     answer.insert_header((CONTENT_TYPE, HeaderValue::from_static("application/problem+json")));
-    headers::put(&mut answer, decision, enforcing);
-    answer.body(serde_json::to_vec(&view).unwrap_or_default())
+    let mut answer = answer.body(serde_json::to_vec(&view).unwrap_or_default());
+    headers::put(answer.headers_mut(), decision, enforcing);
+    answer
 }
 
 impl<'a> DecisionView<'a> {

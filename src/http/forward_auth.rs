@@ -87,9 +87,9 @@ fn endpoint(uri: &str) -> EndpointPath {
 fn answer(decided: &Decision, deny_status: StatusCode, enforcing: bool) -> HttpResponse {
     let allowed = decided.is_allowed();
     let mut answer = if allowed {
-        let mut answer = HttpResponse::Ok();
-        headers::put(&mut answer, decided, enforcing);
-        answer.finish()
+        let mut answer = HttpResponse::Ok().finish();
+        headers::put(answer.headers_mut(), decided, enforcing);
+        answer
     } else {
         let mut answer = decision::denied(decided, enforcing);
         *answer.status_mut() = deny_status;

@@ -3,8 +3,7 @@
 
 use std::fmt::Write;
 
-use actix_web::HttpResponseBuilder;
-use actix_web::http::header::{HeaderName, HeaderValue, RETRY_AFTER};
+use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 
 use crate::domain::decision::Decision;
 use crate::domain::time::Timestamp;
@@ -18,14 +17,14 @@ const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
 /// Puts the headers of a decision on an answer. `enforcing`: whether anything is ever denied.
-pub fn put(answer: &mut HttpResponseBuilder, decision: &Decision, enforcing: bool) {
+pub fn put(answer: &mut HeaderMap, decision: &Decision, enforcing: bool) {
     if !enforcing {
-        answer.insert_header((MODE, HeaderValue::from_static("off")));
+        answer.insert(MODE, HeaderValue::from_static("off"));
     }
     if let Some((limit, remaining, reset_at)) = shown(decision) {
-        answer.insert_header((LIMIT, HeaderValue::from(limit)));
-        answer.insert_header((REMAINING, HeaderValue::from(remaining)));
-        answer.insert_header((RESET, HeaderValue::from(reset_at.ceil_seconds())));
+        answer.insert(LIMIT, HeaderValue::from(limit));
+        answer.insert(REMAINING, HeaderValue::from(remaining));
+        answer.insert(RESET, HeaderValue::from(reset_at.ceil_seconds()));
     }
     let (policy, current) = fields(decision);
     for (name, text) in [(RATELIMIT_POLICY, policy), (RATELIMIT, current)] {
@@ -34,12 +33,12 @@ pub fn put(answer: &mut HttpResponseBuilder, decision: &Decision, enforcing: boo
         }
         // Names of limits have no character that needs quoting, so the text is always a header's.
         if let Ok(value) = HeaderValue::try_from(text) {
-            answer.insert_header((name, value));
+            answer.insert(name, value);
         }
     }
     if let Some(seconds) = decision.retry_after_seconds() {
-        answer.insert_header((RETRY_AFTER, HeaderValue::from(seconds)));
-        answer.insert_header((X_RETRY_AFTER, HeaderValue::from(seconds)));
+        answer.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        answer.insert(X_RETRY_AFTER, HeaderValue::from(seconds));
     }
 }
 
@@ -88,7 +87,6 @@ mod tests {
     use crate::domain::subject::{Subject, UserId};
     use crate::domain::tier::TierName;
     use crate::domain::time::Period;
-    use actix_web::HttpResponse;
 
     fn decision(used_hour: u64, violations: Vec<Violation>) -> Decision {
         let limit = |name: LimitName, limit, used, reset, seconds| LimitStatus {
@@ -117,11 +115,10 @@ mod tests {
     }
 
     fn headers(decision: &Decision) -> Vec<(String, String)> {
-        let mut answer = HttpResponse::Ok();
+        let mut answer = HeaderMap::new();
         put(&mut answer, decision, true);
-        let answer = answer.finish();
         let text = |(name, value): (&HeaderName, &HeaderValue)| (name.to_string(), value.to_str().unwrap().to_owned());
-        let mut headers: Vec<_> = answer.headers().iter().map(text).collect();
+        let mut headers: Vec<_> = answer.iter().map(text).collect();
         headers.sort();
         headers
     }

@@ -105,8 +105,9 @@ fn shown(
     view: LeaseView,
     enforcing: bool,
 ) -> HttpResponse {
-    headers::put(&mut answer, decision, enforcing);
-    answer.json(view)
+    let mut answer = answer.json(view);
+    headers::put(answer.headers_mut(), decision, enforcing);
+    answer
 }
 
 impl LeaseView {

@@ -165,10 +165,11 @@ async fn reset(
 async fn show(state: &State, subject: Subject, claimed: Option<TierName>) -> Result<HttpResponse, Problem> {
     let status = state.limiter.status(subject, claimed).await?;
     let mut answer = HttpResponse::Ok();
-    headers::put(&mut answer, &status.decision, state.limiter.is_enforcing());
     // The tag is of what can be set here: counts change all the time.
     precondition::tag(&mut answer, status.active_override.as_ref().map(QuotaOverride::to_json).as_ref());
-    Ok(answer.json(QuotaUsage::of(&status)))
+    let mut answer = answer.json(QuotaUsage::of(&status));
+    headers::put(answer.headers_mut(), &status.decision, state.limiter.is_enforcing());
+    Ok(answer)
 }
 
 /// The caller's own user id, and the tier that its token claims.

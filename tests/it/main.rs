@@ -32,6 +32,7 @@ mod instances;
 mod leases;
 mod lists;
 mod lua_model;
+mod middleware;
 mod monitoring;
 mod openapi;
 mod packaging;
