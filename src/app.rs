@@ -1,6 +1,7 @@
 //! The composition root: makes every part, introduces them to each other, and stops them in order.
 
 pub mod admin_key;
+mod credential_limit;
 pub mod healthcheck;
 mod notices;
 mod records;
@@ -20,6 +21,7 @@ use crate::db::{CopiedTable, Database, DbError};
 use crate::http;
 use crate::identity::{Identity, IdentityError, jwks};
 use crate::limiter::{self, Shards, StartError};
+use crate::middleware::QuotaError;
 use crate::observability::metrics::Metrics;
 use crate::persistence::{Books, BooksError, LedgerBounds};
 use crate::policy::PolicyStore;
@@ -55,6 +57,8 @@ pub enum AppError {
     Policy(#[from] crate::policy::PolicyError),
     #[error(transparent)]
     Shards(#[from] StartError),
+    #[error("cannot limit bad credentials")]
+    CredentialLimit(#[from] QuotaError),
     #[error("cannot listen on {address}")]
     Listen {
         address: std::net::SocketAddr,
@@ -126,14 +130,20 @@ pub async fn serve(settings: Settings) -> Result<(), AppError> {
     let watch = watch::start(parts).await?;
 
     let feed = Arc::clone(&metrics.feed);
-    let state = http::State { limiter, policy, books: books.clone(), identity, clock, metrics };
+    let credential_limit = credential_limit::start(&clock).await?;
+    let attempts = Arc::default();
+    let state = http::State { limiter, policy, books: books.clone(), identity, attempts, clock, metrics };
     let address = settings.http.listen;
     if let Some(keys) = state.identity.published_keys() {
         jwks::start(Arc::clone(keys)).await;
     }
+    let limiting = credential_limit.clone();
     let server = HttpServer::new(move || {
         let has_keys = state.identity.published_keys().is_some();
-        App::new().wrap(Condition::new(has_keys, from_fn(http::look_for_key))).configure(http::routes(state.clone()))
+        App::new()
+            .wrap(Condition::new(has_keys, from_fn(http::look_for_key)))
+            .wrap(limiting.clone())
+            .configure(http::routes(state.clone()))
     });
     let server = server
         .workers(settings.http.workers)
@@ -158,6 +168,7 @@ pub async fn serve(settings: Settings) -> Result<(), AppError> {
     tracing::info!("every request is answered: flushing");
     watch.stop();
     notices.stop();
+    credential_limit.stop().await;
     shards.stop().await;
     books.close().await?;
     tracing::info!("stopped");

@@ -22,6 +22,7 @@ mod precondition;
 mod quotas;
 mod resource;
 mod subject;
+pub(crate) mod suspects;
 mod usage;
 
 use std::sync::Arc;
@@ -32,6 +33,7 @@ pub use self::caller::look_for_key;
 use self::resource::{any, delete, get, post, put, resource};
 use crate::clock::Clock;
 use crate::identity::Identity;
+use crate::identity::attempts::Attempts;
 use crate::limiter::{Limiter, Outbox};
 use crate::observability::metrics::Metrics;
 use crate::persistence::Books;
@@ -44,6 +46,7 @@ pub struct State {
     pub policy: PolicyStore,
     pub books: Books,
     pub identity: Identity,
+    pub attempts: Arc<Attempts>,
     pub clock: Clock,
     pub metrics: Arc<Metrics>,
 }

@@ -1,6 +1,7 @@
 //! Who is calling: an API key, a token, or nobody but an address.
 
 pub mod api_key;
+pub mod attempts;
 pub mod client_ip;
 pub mod jwks;
 pub mod jwt;
@@ -100,10 +101,16 @@ impl Caller {
 }
 
 /// The credential headers of a request.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, Hash)]
 pub struct CredentialHeaders<'a> {
     pub authorization: Option<&'a [u8]>,
     pub api_key: Option<&'a [u8]>,
+}
+
+impl CredentialHeaders<'_> {
+    pub const fn is_none(&self) -> bool {
+        self.authorization.is_none() && self.api_key.is_none()
+    }
 }
 
 /// Everything that tells who is calling. Clones share it.

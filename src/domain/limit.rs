@@ -47,6 +47,11 @@ impl LimitName {
         Self(CompactString::const_new("day"))
     }
 
+    /// Of what an address may show of credentials that don't verify.
+    pub fn bad_credentials() -> Self {
+        Self(CompactString::const_new("bad_credentials"))
+    }
+
     /// What a check is denied by that finds no free request slot. No limit of a tier may bear the name.
     pub fn concurrent_requests() -> Self {
         Self(CompactString::const_new("concurrent_requests"))

@@ -14,20 +14,39 @@ use super::error::Problem;
 use crate::domain::credential::Role;
 use crate::domain::report::Author;
 use crate::domain::revision::Expectation;
+use crate::domain::subject::Subject;
 use crate::identity::client_ip::Forwarding;
-use crate::identity::{Caller, CredentialHeaders};
+use crate::identity::{Caller, CredentialHeaders, Rejected};
 
-const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+pub const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
-/// The caller; a credential that does not verify is 401, and the reason is for the log alone.
+/// The caller; a credential that does not verify is 401, and the reason is for the log and the metrics alone.
 pub fn of(state: &State, request: &HttpRequest) -> Result<Caller, Problem> {
     let headers = request.headers();
-    let credential =
-        CredentialHeaders { authorization: once(headers, AUTHORIZATION)?, api_key: once(headers, API_KEY)? };
-    state.identity.authenticate(credential, state.clock.now()).map_err(|rejected| {
-        tracing::debug!(reason = rejected.0, "a credential was refused");
-        Problem::unauthorized("the credential does not verify")
-    })
+    let (Ok(authorization), Ok(api_key)) = (once(headers, AUTHORIZATION), once(headers, API_KEY)) else {
+        refuse(state, request, Rejected("given twice"));
+        return Err(Problem::unauthorized("a credential may be given once"));
+    };
+    let credential = CredentialHeaders { authorization, api_key };
+    match state.identity.authenticate(credential, state.clock.now()) {
+        Ok(caller) => {
+            state.attempts.verified(credential);
+            Ok(caller)
+        }
+        Err(rejected) => {
+            refuse(state, request, rejected);
+            Err(Problem::unauthorized("the credential does not verify"))
+        }
+    }
+}
+
+/// Remembers that the address has shown a credential that does not verify.
+fn refuse(state: &State, request: &HttpRequest, Rejected(reason): Rejected) {
+    tracing::debug!(reason, "a credential was refused");
+    state.metrics.refuse_credential(reason);
+    if let Some(address) = charged_address(state, request) {
+        state.attempts.failed(address, state.clock.now());
+    }
 }
 
 /// Middleware: has the issuer's keys read again for a token whose key is not among them, before a handler verifies it.
@@ -64,12 +83,20 @@ pub fn address(state: &State, request: &HttpRequest) -> Option<IpAddr> {
     state.identity.client_ip(request.peer_addr(), forwarding)
 }
 
+/// The subject that the address of a request is charged as.
+pub fn charged_address(state: &State, request: &HttpRequest) -> Option<Subject> {
+    address(state, request).map(|address| state.identity.subject_of(address))
+}
+
+/// A header that stands there twice.
+struct Doubled;
+
 /// A header that may stand there once: of two credentials, a proxy might have read the other.
-fn once(headers: &HeaderMap, name: HeaderName) -> Result<Option<&[u8]>, Problem> {
+fn once(headers: &HeaderMap, name: HeaderName) -> Result<Option<&[u8]>, Doubled> {
     let mut values = headers.get_all(name);
     match (values.next(), values.next()) {
         (value, None) => Ok(value.map(HeaderValue::as_bytes)),
-        _ => Err(Problem::unauthorized("a credential may be given once")),
+        _ => Err(Doubled),
     }
 }
 

@@ -31,6 +31,16 @@ pub async fn ask(state: Data<State>, outbox: Data<Outbox>, request: HttpRequest)
     Ok(answer(&decision, deny_status(&request), state.limiter.is_enforcing()))
 }
 
+/// Whether a request is one of these.
+pub fn is_asked(request: &HttpRequest) -> bool {
+    request.match_info().as_str().strip_prefix(OWN_PATH).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// What a proxy is told where something else than the caller's own limits denies.
+pub fn denied(request: &HttpRequest, denial: &Decision) -> HttpResponse {
+    answer(denial, deny_status(request), true)
+}
+
 /// Of a query anything else is passed over: some proxies hand on that of the request they hold.
 fn deny_status(request: &HttpRequest) -> StatusCode {
     let asked = request.query_string().split('&').any(|pair| pair == "deny_status=403");
@@ -42,8 +52,8 @@ fn check(state: &State, request: &HttpRequest, caller: &Caller) -> Result<Check,
     let subject = match caller.user_id() {
         Some(user) => Subject::User(user.clone()),
         None => {
-            let address = caller::address(state, request);
-            state.identity.subject_of(address.ok_or_else(|| Problem::bad_request("there is no address to charge"))?)
+            let address = caller::charged_address(state, request);
+            address.ok_or_else(|| Problem::bad_request("there is no address to charge"))?
         }
     };
     let (endpoint, method) = original(state, request);

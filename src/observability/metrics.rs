@@ -38,6 +38,7 @@ pub struct Metrics {
     shard_queue: IntGaugeVec,
     /// How many checks may wait at one shard.
     pub shard_queue_bound: IntGauge,
+    credentials_refused: IntCounterVec,
     /// Round trips to Redis that answered, in seconds.
     pub redis_seconds: Histogram,
     /// Checks in one round trip.
@@ -113,6 +114,11 @@ impl Metrics {
             shard_queue: made.gauges("quotad_shard_queue_depth", "Checks that wait at a shard", &["shard"])?,
             shard_queue_bound: made
                 .gauge("quotad_shard_queue_bound", "Checks that may wait at a shard (SHARD_MAILBOX)")?,
+            credentials_refused: made.counters(
+                "quotad_credentials_refused_total",
+                "Credentials that did not verify, or were not looked at because of the limit on such",
+                &["reason"],
+            )?,
             redis_seconds: made.histogram(
                 "quotad_redis_round_trip_seconds",
                 "Round trips to Redis",
@@ -175,6 +181,11 @@ impl Metrics {
     pub fn set_shard_queue(&self, shard: usize, queued: usize) {
         let depth = i64::try_from(queued).unwrap_or(i64::MAX);
         self.shard_queue.with_label_values(&[shard.to_string()]).set(depth);
+    }
+
+    /// `reason` is one of a few texts, never the client's.
+    pub fn refuse_credential(&self, reason: &'static str) {
+        self.credentials_refused.with_label_values(&[reason]).inc();
     }
 
     /// The text that `/metrics` answers.

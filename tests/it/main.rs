@@ -20,6 +20,7 @@ mod algorithms;
 mod blocks;
 mod checks;
 mod cli;
+mod credentials;
 mod dashboard;
 mod docs;
 mod errors;

@@ -45,6 +45,9 @@ fn every_example_is_what_its_schema_says() {
     assert!(examples > 5);
 }
 
+/// A credential that does not verify, from an address of its own.
+const BAD: [(&str, &str); 2] = [("x-api-key", "qd_none_none"), ("x-forwarded-for", "198.51.100.77")];
+
 /// A service, and which of the documented answers it has given.
 struct Tour {
     document: Document,
@@ -68,6 +71,20 @@ impl Tour {
         self.document.assert_answer(operation, &answer);
         self.seen.insert((operation.clone(), status));
         answer
+    }
+
+    /// Too many bad credentials have come from an address; one token is back each second.
+    async fn limited(&mut self, operation: &Operation, path: &str) {
+        for _ in 0..1000 {
+            let method = operation.method.to_uppercase().parse().expect("a method");
+            let answer = self.quotad.send(method, path, None, &BAD).await;
+            self.document.assert_answer(operation, &answer);
+            if answer.status == 429 {
+                self.seen.insert((operation.clone(), 429));
+                return;
+            }
+        }
+        panic!("{operation:?} is never limited");
     }
 
     /// As an admin. A body that is taken must be one that the document allows, and one of 422 must not.
@@ -94,6 +111,7 @@ impl Tour {
         }
         let json = |text: &str| takes_a_body.then(|| ("application/json", text.as_bytes().to_vec()));
         self.send(operation, &path, json("{}"), &[], 401).await;
+        self.limited(operation, &path).await;
         // The admin key speaks for no user; a user speaks for nobody else.
         let lesser = if of_self { admin } else { &[("authorization", user.as_str())] };
         self.send(operation, &path, json("{}"), lesser, 403).await;

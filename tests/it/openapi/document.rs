@@ -40,6 +40,13 @@ impl Document {
         responses.keys().map(|status| status.parse().expect("a status")).collect()
     }
 
+    /// One answer of an operation, also where the document has it once for many.
+    fn response(&self, operation: &Operation, status: u16) -> &Value {
+        let response = &self.of(operation)["responses"][status.to_string()];
+        let shared = response["$ref"].as_str().and_then(|path| path.strip_prefix('#'));
+        shared.and_then(|path| self.0.pointer(path)).unwrap_or(response)
+    }
+
     /// Whether an instance is what a schema of this document says, and has no field that it does not name.
     pub fn assert_valid(&self, schema: &Value, instance: &Value, what: &str) {
         let mut schema = schema.clone();
@@ -54,7 +61,7 @@ impl Document {
     /// The answer is one of those that the document has for this operation, with its headers and its body.
     pub fn assert_answer(&self, operation: &Operation, answer: &Answer) {
         let what = format!("{operation:?} {}", answer.status);
-        let response = &self.of(operation)["responses"][answer.status.to_string()];
+        let response = self.response(operation, answer.status);
         assert!(response.is_object(), "{what} is not in the document: {}", answer.text);
         for name in response["headers"].as_object().into_iter().flat_map(|headers| headers.keys()) {
             let value = answer.header(name).unwrap_or_else(|| panic!("{what}: no {name} in {:?}", answer.headers));
