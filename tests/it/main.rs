@@ -20,6 +20,7 @@ mod algorithms;
 mod blocks;
 mod checks;
 mod cli;
+mod clients;
 mod credentials;
 mod dashboard;
 mod docs;
