@@ -100,8 +100,9 @@ fn once(headers: &HeaderMap, name: HeaderName) -> Result<Option<&[u8]>, Doubled>
     }
 }
 
-fn lines<'a>(headers: &'a HeaderMap, name: &str) -> Vec<&'a str> {
-    headers.get_all(name).filter_map(|value| value.to_str().ok()).collect()
+/// As bytes: a line that is no text has been added to by proxies all the same.
+fn lines<'a>(headers: &'a HeaderMap, name: &str) -> Vec<&'a [u8]> {
+    headers.get_all(name).map(HeaderValue::as_bytes).collect()
 }
 
 fn with_role(caller: Caller, allowed: &[Role]) -> Result<Caller, Problem> {
