@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
 
-use super::jwks::{self, KeySet, PublicKey};
+use super::jwks::{KeySet, PublicKey};
 use super::{Caller, IdentityError, Rejected};
 use crate::config::{IdentitySettings, Secret};
 use crate::domain::credential::Role;
@@ -22,6 +22,12 @@ const PUBLIC: [Algorithm; 3] = [Algorithm::RS256, Algorithm::ES256, Algorithm::E
 
 /// Longer tokens are refused unread.
 const TOKEN_MAX_BYTES: usize = 8192;
+
+/// What a token for a caller may be called: a JWT, or an access token (RFC 9068). An issuer signs other things by the same key.
+const TYPES: [&str; 4] = ["jwt", "application/jwt", "at+jwt", "application/at+jwt"];
+
+/// 9999-12-31T23:59:59Z. An `exp` in milliseconds would be beyond it, and its token never end.
+const TIME_MAX_SECONDS: f64 = 253_402_300_799.0;
 
 /// The keys that tokens are verified by.
 pub struct Tokens {
@@ -86,18 +92,25 @@ impl Tokens {
         if token.len() > TOKEN_MAX_BYTES {
             return Err(Rejected("a token too long"));
         }
+        let header = jsonwebtoken::decode_header(token).map_err(|_| Rejected("the token's header"))?;
+        if !is_for_a_caller(&header) {
+            return Err(Rejected("the token's kind"));
+        }
         let verified = |key: &DecodingKey, validation: &Validation| {
             jsonwebtoken::decode::<Claims>(token, key, validation).ok().map(|token| token.claims)
         };
         let by_own = self.keys.iter().find_map(|(key, validation)| verified(key, validation));
         let by_published = || {
-            let id = jwks::key_id(token);
-            self.published.as_ref()?.find(id.as_deref(), |PublicKey { key, algorithm, .. }| {
+            self.published.as_ref()?.find(header.kid.as_deref(), |PublicKey { key, algorithm, .. }| {
                 let is_for = |validation: &&Validation| validation.algorithms.contains(algorithm);
                 verified(key, self.validations.iter().find(is_for)?)
             })
         };
         let claims = by_own.or_else(by_published).ok_or(Rejected("the token's signature or claims"))?;
+        let are_times = |time: &f64| (0.0..=TIME_MAX_SECONDS).contains(time);
+        if !std::iter::once(&claims.exp).chain(&claims.nbf).all(are_times) {
+            return Err(Rejected("the token's times"));
+        }
         let now = now.as_micros() as f64 / 1e6;
         let leeway = LEEWAY_SECONDS as f64;
         // JSON has no NaN, so that these can always be compared.
@@ -149,6 +162,12 @@ pub fn sign(
     };
     let key = EncodingKey::from_secret(secret.expose().as_bytes());
     Ok(jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &key)?)
+}
+
+/// Whether a token says that it is one, and nothing that must be understood to read it (RFC 7515, section 4.1.11).
+fn is_for_a_caller(header: &Header) -> bool {
+    let is_known = |kind: &str| TYPES.iter().any(|known| kind.eq_ignore_ascii_case(known));
+    header.crit.is_none() && header.typ.as_deref().is_none_or(is_known)
 }
 
 /// Times are checked by the caller, against the `now` it was handed.
