@@ -3,6 +3,7 @@
 pub mod admin_key;
 mod credential_limit;
 pub mod healthcheck;
+mod key_uses;
 mod notices;
 mod records;
 mod watch;
@@ -25,6 +26,7 @@ use crate::middleware::QuotaError;
 use crate::observability::metrics::Metrics;
 use crate::persistence::{Books, BooksError, LedgerBounds};
 use crate::policy::PolicyStore;
+use key_uses::KeyUses;
 use notices::Notices;
 use records::DatabaseRecords;
 
@@ -128,6 +130,7 @@ pub async fn serve(settings: Settings) -> Result<(), AppError> {
         changed,
     };
     let watch = watch::start(parts).await?;
+    let key_uses = KeyUses::start(identity.clone(), books.clone());
 
     let feed = Arc::clone(&metrics.feed);
     let credential_limit = credential_limit::start(&clock).await?;
@@ -169,6 +172,7 @@ pub async fn serve(settings: Settings) -> Result<(), AppError> {
     watch.stop();
     notices.stop();
     credential_limit.stop().await;
+    key_uses.stop().await;
     shards.stop().await;
     books.close().await?;
     tracing::info!("stopped");

@@ -87,6 +87,7 @@ pub fn routes(state: State) -> impl FnOnce(&mut ServiceConfig) {
             .service(resource("/api/v2/admin/endpoints", [get(policy::endpoints), put(policy::put_endpoints)]))
             .service(resource("/api/v2/admin/keys", [get(keys::list), post(keys::create)]))
             .service(resource("/api/v2/admin/keys/{id}", [delete(keys::revoke)]))
+            .service(resource("/api/v2/admin/keys/{id}/rotate", [post(keys::rotate)]))
             .service(resource("/api/v2/admin/audit", [get(admin::audit)]))
             .service(resource("/api/v2/admin/events", [get(events::events)]))
             .service(resource("/health", [get(health::whole)]))

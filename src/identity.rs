@@ -5,6 +5,7 @@ pub mod attempts;
 pub mod client_ip;
 pub mod jwks;
 pub mod jwt;
+pub mod key_use;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -181,10 +182,12 @@ impl Identity {
         Subject::Ip(ClientAddress::new(address, self.ipv6_prefix))
     }
 
-    /// A bearer credential with two dots is a token; anything else is a key.
+    /// A bearer credential with two dots is a token, where it is not the admin key, which may be any text; anything else is a key.
     fn verify(&self, credential: &str, now: Timestamp) -> Result<Caller, Rejected> {
         if credential.bytes().filter(|byte| *byte == b'.').count() == 2 {
-            self.tokens.verify(credential, now)
+            self.tokens
+                .verify(credential, now)
+                .or_else(|rejected| self.keys.verify(credential, now).map_err(|_| rejected))
         } else {
             self.keys.verify(credential, now)
         }
@@ -193,5 +196,6 @@ impl Identity {
 
 fn bearer(value: &str) -> Option<&str> {
     let (scheme, credential) = value.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| credential.trim()).filter(|credential| !credential.is_empty())
+    let credential = credential.trim_matches(' ');
+    (scheme.eq_ignore_ascii_case("bearer") && !credential.is_empty()).then_some(credential)
 }

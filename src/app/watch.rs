@@ -48,7 +48,7 @@ pub struct Parts {
 /// Begins at the changes that are there now. What was changed since it was loaded is loaded again.
 pub async fn start(parts: Parts) -> Result<Watch, BooksError> {
     let version = parts.database.changes_since(i64::MAX).await?.version;
-    parts.identity.key_ring().replace(parts.database.list_keys().await?);
+    parts.identity.key_ring().reload(parts.database.list_keys()).await?;
     parts.policy.follow_api().await?;
     let file = tokio::spawn(follow_file(parts.policy.clone()));
     let seconds = tokio::spawn(turn_seconds(Arc::clone(&parts.metrics)));
@@ -141,7 +141,7 @@ impl Follower {
         let Parts { database, limiter, identity, policy, .. } = &self.parts;
         let changes = database.changes_since(self.version).await?;
         if changes.keys || changes.everything {
-            identity.key_ring().replace(database.list_keys().await?);
+            identity.key_ring().reload(database.list_keys()).await?;
         }
         if changes.policy || changes.everything {
             policy.follow_api().await?;

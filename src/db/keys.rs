@@ -7,12 +7,25 @@ use serde_json::{Value, json};
 use super::audit::AuditNote;
 use super::schema::api_keys;
 use super::{Database, DbError};
-use crate::domain::credential::{ApiKeyRecord, KeyId, Role};
+use crate::domain::credential::{ApiKeyRecord, KeyId, KeyRotated, KeyRotation, Role};
 use crate::domain::report::Author;
 use crate::domain::subject::UserId;
 use crate::domain::time::Timestamp;
 
-type Row = (String, String, String, Option<String>, Vec<u8>, i64, Option<i64>, Option<i64>);
+/// In the order of the table.
+#[derive(Queryable)]
+struct Row {
+    id: String,
+    name: String,
+    role: String,
+    user_id: Option<String>,
+    secret_sha256: Vec<u8>,
+    created_at: i64,
+    expires_at: Option<i64>,
+    revoked_at: Option<i64>,
+    last_used_at: Option<i64>,
+    successor: Option<String>,
+}
 
 impl Database {
     /// Adds a key. Its id must be new.
@@ -31,26 +44,49 @@ impl Database {
         let (id, author) = (id.clone(), author.clone());
         on!(self, write, "revoke an API key", keys::revoke(&id, &author, now))
     }
+
+    /// Adds a key like the old one, and has that one end.
+    pub async fn rotate_key(
+        &self,
+        rotation: &KeyRotation,
+        author: &Author,
+        now: Timestamp,
+    ) -> Result<KeyRotated, DbError> {
+        let (rotation, author) = (rotation.clone(), author.clone());
+        on!(self, write, "rotate an API key", keys::rotate(&rotation, &author, now))
+    }
+
+    /// Notes when keys were last used. An earlier use than is known changes nothing. No instance is told: it would have all of
+    /// them read all keys each minute.
+    pub async fn note_key_uses(&self, uses: &[(KeyId, Timestamp)]) -> Result<(), DbError> {
+        let mut uses = uses.to_vec();
+        // Instances that write at once lock the rows in the same order.
+        uses.sort();
+        on!(self, write, "note the use of API keys", keys::note_uses(&uses))
+    }
 }
 
-fn note(action: &'static str, id: &str, before: Option<Value>, after: Option<Value>) -> AuditNote {
+fn note(action: &'static str, id: &KeyId, before: Option<Value>, after: Option<Value>) -> AuditNote {
     AuditNote { action, target: format!("key:{id}"), before, after }
 }
 
-fn key_json(name: &str, role: &str, user_id: Option<&str>, expires_at: Option<Timestamp>) -> Value {
-    json!({ "name": name, "role": role, "user_id": user_id, "expires_at": expires_at })
+fn key_json(key: &ApiKeyRecord) -> Value {
+    let user_id = key.user_id.as_ref().map(UserId::as_str);
+    json!({ "name": key.name, "role": key.role, "user_id": user_id, "expires_at": key.expires_at })
 }
 
-fn record((id, name, role, user_id, secret, created_at, expires_at, revoked_at): Row) -> Option<ApiKeyRecord> {
+fn record(row: Row) -> Option<ApiKeyRecord> {
     Some(ApiKeyRecord {
-        id: KeyId::parse(&id)?,
-        name,
-        role: Role::parse(&role)?,
-        user_id: user_id.map(|id| UserId::parse(&id)).transpose().ok()?,
-        secret_sha256: secret.try_into().ok()?,
-        created_at: Timestamp::from_micros(created_at),
-        expires_at: expires_at.map(Timestamp::from_micros),
-        revoked_at: revoked_at.map(Timestamp::from_micros),
+        id: KeyId::parse(&row.id)?,
+        name: row.name,
+        role: Role::parse(&row.role)?,
+        user_id: row.user_id.map(|id| UserId::parse(&id)).transpose().ok()?,
+        secret_sha256: row.secret_sha256.try_into().ok()?,
+        created_at: Timestamp::from_micros(row.created_at),
+        expires_at: row.expires_at.map(Timestamp::from_micros),
+        revoked_at: row.revoked_at.map(Timestamp::from_micros),
+        last_used_at: row.last_used_at.map(Timestamp::from_micros),
+        successor: row.successor.as_deref().and_then(KeyId::parse),
     })
 }
 
@@ -61,29 +97,38 @@ on_both! {
         author: &Author,
         now: Timestamp,
     ) -> QueryResult<()> {
-        let user_id = key.user_id.as_ref().map(UserId::as_str);
         connection
             .transaction(async |connection| {
                 let version = changes::begin(connection).await?;
-                diesel::insert_into(api_keys::table)
-                    .values((
-                        api_keys::id.eq(key.id.as_str()),
-                        api_keys::name.eq(key.name.as_str()),
-                        api_keys::role.eq(key.role.as_str()),
-                        api_keys::user_id.eq(user_id),
-                        api_keys::secret_sha256.eq(key.secret_sha256.as_slice()),
-                        api_keys::created_at.eq(key.created_at.as_micros()),
-                        api_keys::expires_at.eq(key.expires_at.map(Timestamp::as_micros)),
-                        api_keys::revoked_at.eq(key.revoked_at.map(Timestamp::as_micros)),
-                    ))
-                    .execute(connection)
-                    .await?;
                 changes::of_keys(connection, version, now).await?;
-                let after = key_json(&key.name, key.role.as_str(), user_id, key.expires_at);
-                let note = note("key.create", key.id.as_str(), None, Some(after));
-                audit::write(connection, version, &note, author, now).await
+                add(connection, version, key, author, now).await
             })
             .await
+    }
+
+    /// Adds a key as the change `version`, with its audit row.
+    async fn add(
+        connection: &mut Connection,
+        version: i64,
+        key: &ApiKeyRecord,
+        author: &Author,
+        now: Timestamp,
+    ) -> QueryResult<()> {
+        diesel::insert_into(api_keys::table)
+            .values((
+                api_keys::id.eq(key.id.as_str()),
+                api_keys::name.eq(key.name.as_str()),
+                api_keys::role.eq(key.role.as_str()),
+                api_keys::user_id.eq(key.user_id.as_ref().map(UserId::as_str)),
+                api_keys::secret_sha256.eq(key.secret_sha256.as_slice()),
+                api_keys::created_at.eq(key.created_at.as_micros()),
+                api_keys::expires_at.eq(key.expires_at.map(Timestamp::as_micros)),
+                api_keys::revoked_at.eq(key.revoked_at.map(Timestamp::as_micros)),
+            ))
+            .execute(connection)
+            .await?;
+        let note = note("key.create", &key.id, None, Some(key_json(key)));
+        audit::write(connection, version, &note, author, now).await
     }
 
     pub(in crate::db) async fn list(connection: &mut Connection) -> QueryResult<Vec<ApiKeyRecord>> {
@@ -96,6 +141,12 @@ on_both! {
         Ok(keys)
     }
 
+    /// A key that was not revoked; it may have ended.
+    async fn unrevoked(connection: &mut Connection, id: &KeyId) -> QueryResult<Option<ApiKeyRecord>> {
+        let good = api_keys::table.find(id.as_str()).filter(api_keys::revoked_at.is_null());
+        Ok(good.first::<Row>(connection).await.optional()?.and_then(record))
+    }
+
     pub(in crate::db) async fn revoke(
         connection: &mut Connection,
         id: &KeyId,
@@ -105,21 +156,69 @@ on_both! {
         connection
             .transaction(async |connection| {
                 let version = changes::begin(connection).await?;
-                let good = api_keys::table.find(id.as_str()).filter(api_keys::revoked_at.is_null());
-                let Some((_, name, role, user_id, _, _, expires_at, _)) =
-                    good.first::<Row>(connection).await.optional()?
-                else {
-                    return Ok(false);
-                };
+                let Some(key) = unrevoked(connection, id).await? else { return Ok(false) };
                 diesel::update(api_keys::table.find(id.as_str()))
                     .set(api_keys::revoked_at.eq(now.as_micros()))
                     .execute(connection)
                     .await?;
                 changes::of_keys(connection, version, now).await?;
-                let before = key_json(&name, &role, user_id.as_deref(), expires_at.map(Timestamp::from_micros));
-                let note = note("key.revoke", id.as_str(), Some(before), None);
+                let note = note("key.revoke", id, Some(key_json(&key)), None);
                 audit::write(connection, version, &note, author, now).await?;
                 Ok(true)
+            })
+            .await
+    }
+
+    pub(in crate::db) async fn rotate(
+        connection: &mut Connection,
+        rotation: &KeyRotation,
+        author: &Author,
+        now: Timestamp,
+    ) -> QueryResult<KeyRotated> {
+        let KeyRotation { old, old_ends_at, new, secret_sha256 } = rotation;
+        connection
+            .transaction(async |connection| {
+                let version = changes::begin(connection).await?;
+                let held = unrevoked(connection, old).await?.filter(|key| key.is_valid(now));
+                let Some(key) = held else { return Ok(KeyRotated::Absent) };
+                if let Some(successor) = key.successor {
+                    return Ok(KeyRotated::Before(successor));
+                }
+                let end = key.expires_at.map_or(*old_ends_at, |own| own.min(*old_ends_at));
+                let ending = ApiKeyRecord { expires_at: Some(end), ..key.clone() };
+                diesel::update(api_keys::table.find(old.as_str()))
+                    .set((api_keys::expires_at.eq(end.as_micros()), api_keys::successor.eq(new.as_str())))
+                    .execute(connection)
+                    .await?;
+                changes::of_keys(connection, version, now).await?;
+                let note = note("key.rotate", old, Some(key_json(&key)), Some(key_json(&ending)));
+                audit::write(connection, version, &note, author, now).await?;
+                let successor = ApiKeyRecord {
+                    id: new.clone(),
+                    secret_sha256: *secret_sha256,
+                    created_at: now,
+                    last_used_at: None,
+                    ..key
+                };
+                let version = changes::begin(connection).await?;
+                add(connection, version, &successor, author, now).await?;
+                Ok(KeyRotated::To(successor))
+            })
+            .await
+    }
+
+    pub(in crate::db) async fn note_uses(connection: &mut Connection, uses: &[(KeyId, Timestamp)]) -> QueryResult<()> {
+        connection
+            .transaction(async |connection| {
+                for (id, at) in uses {
+                    let at = at.as_micros();
+                    let earlier = api_keys::last_used_at.is_null().or(api_keys::last_used_at.lt(at));
+                    diesel::update(api_keys::table.find(id.as_str()).filter(earlier))
+                        .set(api_keys::last_used_at.eq(at))
+                        .execute(connection)
+                        .await?;
+                }
+                Ok(())
             })
             .await
     }

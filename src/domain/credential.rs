@@ -65,6 +65,30 @@ pub struct ApiKeyRecord {
     pub created_at: Timestamp,
     pub expires_at: Option<Timestamp>,
     pub revoked_at: Option<Timestamp>,
+    /// As far as instances have written it: each does so once a minute.
+    pub last_used_at: Option<Timestamp>,
+    /// The key that was made to take its place.
+    pub successor: Option<KeyId>,
+}
+
+/// A key that takes the place of another; both hold for a while.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyRotation {
+    pub old: KeyId,
+    /// The latest end of the old one.
+    pub old_ends_at: Timestamp,
+    pub new: KeyId,
+    pub secret_sha256: [u8; 32],
+}
+
+/// What became of a rotation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeyRotated {
+    To(ApiKeyRecord),
+    /// It was rotated before, to this one: a second successor would end when the old key does.
+    Before(KeyId),
+    /// There is no such key that still holds.
+    Absent,
 }
 
 impl ApiKeyRecord {

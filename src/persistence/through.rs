@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::{Books, BooksError};
 use crate::db::DbError;
 use crate::domain::account::{Account, QuotaOverride, UserEntry};
-use crate::domain::credential::{ApiKeyRecord, KeyId};
+use crate::domain::credential::{ApiKeyRecord, KeyId, KeyRotated, KeyRotation};
 use crate::domain::endpoint::EndpointCost;
 use crate::domain::limit::LimitName;
 use crate::domain::listing::{KnownUser, OverrideFilter, OverridePlace, Page, SetOverride};
@@ -124,6 +124,14 @@ impl Books {
 
     pub async fn revoke_key(&self, id: &KeyId, author: &Author) -> Result<bool, BooksError> {
         self.written(self.shared.database.revoke_key(id, author, self.now()).await)
+    }
+
+    pub async fn rotate_key(&self, rotation: &KeyRotation, author: &Author) -> Result<KeyRotated, BooksError> {
+        self.written(self.shared.database.rotate_key(rotation, author, self.now()).await)
+    }
+
+    pub async fn note_key_uses(&self, uses: &[(KeyId, Timestamp)]) -> Result<(), BooksError> {
+        Ok(self.shared.database.note_key_uses(uses).await?)
     }
 
     /// `None` is all limits.

@@ -167,6 +167,33 @@ async fn a_denial_is_seen_live_and_an_override_lets_the_next_check_pass() {
 }
 
 #[tokio::test]
+async fn a_key_is_rotated_and_its_successor_shown_once() {
+    let stores = Stores::start(Backend::Embedded);
+    let quotad = stores.quotad(&[]).await;
+    let made = quotad.post("/api/v2/admin/keys", json!({"name": "gateway", "role": "user", "user_id": "u"})).await;
+    let key = [("x-api-key", made.json["key"].as_str().expect("a key"))];
+    assert_eq!(quotad.ask_as(Method::GET, "/api/v2/users/me/quota", None, &key).await.status, 200);
+    let browser = signed_in(&quotad).await;
+    visit(&browser, "keys", "Last used").await;
+    let used = "document.querySelectorAll('tbody td time').length";
+    assert_eq!(browser.eval(&format!("return {used}")).await, 2, "when it was made and last used");
+    browser.click("Rotate").await;
+    browser.wait("the question", "document.querySelector('dialog[open]')").await;
+    browser.page.execute("document.querySelector('dialog button[value=yes]').click()", vec![]).await.expect("a button");
+    browser.reads("It is shown this once").await;
+    let shown = browser.eval("return document.querySelector('.secret code').textContent").await;
+    let successor = [("x-api-key", shown.as_str().expect("a key"))];
+    for key in [key, successor] {
+        assert_eq!(quotad.ask_as(Method::GET, "/api/v2/users/me/quota", None, &key).await.status, 200);
+    }
+    let left =
+        "[...document.querySelectorAll('tbody button')].filter((one) => one.textContent === 'Rotate').length === 1";
+    browser.wait("what was rotated is not rotated again", left).await;
+    is_clean(&browser, &quotad, &[]).await;
+    browser.end().await;
+}
+
+#[tokio::test]
 async fn it_can_be_worked_by_the_keyboard_alone() {
     let stores = Stores::start(Backend::Embedded);
     let quotad = stores.quotad(&[]).await;

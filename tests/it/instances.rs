@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures_util::future::join;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::quotad::{Backend, Quotad, Start, Stores};
 use crate::support::{in_one_hour, postgres_server, until};
@@ -33,20 +33,33 @@ async fn what_is_ruled_on_one_instance_holds_on_the_other() {
     .await;
 }
 
+/// With Redis, by which instances tell each other, and without, where they see it in the database.
 #[tokio::test]
-async fn a_key_made_or_revoked_on_one_instance_is_so_on_the_other() {
-    let stores = Stores::start(Backend::RedisAndPostgres);
-    let (one, other) = join(stores.quotad(&[]), stores.quotad(&[])).await;
-    let made = one.post("/api/v2/admin/keys", json!({"name": "k", "role": "service"})).await;
-    let key = made.json["key"].as_str().expect("a key");
-    let status = async || {
-        let body = Some(json!({"user_id": "u"}));
-        other.ask_as(reqwest::Method::POST, "/api/v2/check", body, &[("x-api-key", key)]).await.status
-    };
-    until(WITHIN, "a key", async || (status().await == 200).then_some(())).await;
-    let id = made.json["id"].as_str().expect("an id");
-    assert_eq!(one.delete(&format!("/api/v2/admin/keys/{id}")).await.status, 204);
-    until(WITHIN, "its end", async || (status().await == 401).then_some(())).await;
+async fn a_key_made_rotated_or_revoked_on_one_instance_is_so_on_the_other() {
+    let (shared, url) = (Stores::start(Backend::RedisAndPostgres), postgres_server::database());
+    for start in [shared.service(), Start::new().postgres(&url)] {
+        let (one, other) = join(start.start(), start.start()).await;
+        let made = one.post("/api/v2/admin/keys", json!({"name": "k", "role": "service"})).await;
+        let status = async |key: &str| {
+            let body = Some(json!({"user_id": "u"}));
+            other.ask_as(reqwest::Method::POST, "/api/v2/check", body, &[("x-api-key", key)]).await.status
+        };
+        let holds = async |what: &str, key: &str, expected: u16| {
+            let ((), after) = until(WITHIN, what, async || (status(key).await == expected).then_some(())).await;
+            println!("{what}: {} ms", after.as_millis());
+        };
+        let text =
+            |answer: &Value, field: &str| answer[field].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned();
+        let old = text(&made.json, "key");
+        holds("a key", &old, 200).await;
+        let path = format!("/api/v2/admin/keys/{}/rotate", text(&made.json, "id"));
+        let rotated = one.post(&path, json!({"overlap_seconds": 0})).await;
+        let new = text(&rotated.json, "key");
+        holds("its successor", &new, 200).await;
+        holds("its end", &old, 401).await;
+        assert_eq!(one.delete(&format!("/api/v2/admin/keys/{}", text(&rotated.json, "id"))).await.status, 204);
+        holds("a revocation", &new, 401).await;
+    }
 }
 
 #[tokio::test]

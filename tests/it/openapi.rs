@@ -1,6 +1,6 @@
 //! `/openapi.json` says what the service does: the same routes, and answers of the shape that it describes.
 
-mod document;
+pub mod document;
 
 use std::collections::BTreeSet;
 
@@ -332,10 +332,15 @@ async fn administration(tour: &mut Tour) {
     let wanted = json!({"name": "k", "role": "user", "user_id": "42", "expires_at": "2999-12-01T00:00:00Z"});
     let made = tour.ask(Method::POST, keys, keys, Some(wanted), 201).await;
     let path = filled(key, made.json["id"].as_str().expect("an id"));
+    let (rotate, again) = (format!("{key}/rotate"), format!("{path}/rotate"));
+    tour.ask(Method::POST, &rotate, &again, Some(json!({"overlap_seconds": 60})), 201).await;
+    tour.ask(Method::POST, &rotate, &again, Some(json!({"overlap_seconds": -1})), 422).await;
+    tour.ask(Method::POST, &rotate, &again, None, 409).await;
     tour.ask(Method::DELETE, key, &path, None, 204).await;
+    tour.ask(Method::POST, &rotate, &again, None, 404).await;
     tour.ask(Method::DELETE, key, &path, None, 404).await;
     let listed = tour.ask(Method::GET, keys, keys, None, 200).await;
-    assert_eq!(listed.json["items"].as_array().map(Vec::len), Some(1), "{}", listed.text);
+    assert_eq!(listed.json["items"].as_array().map(Vec::len), Some(2), "{}", listed.text);
 }
 
 async fn policy(tour: &mut Tour) {

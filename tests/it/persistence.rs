@@ -9,7 +9,7 @@ use quotad::clock::Clock;
 use quotad::config::{DatabaseLocation, DatabaseSettings};
 use quotad::db::{Database, DbError, FlushBatch, FlushOutcome, OverflowKey, SubjectKind};
 use quotad::domain::account::{Account, QuotaOverride, UserEntry};
-use quotad::domain::credential::{ApiKeyRecord, KeyId, Role};
+use quotad::domain::credential::{ApiKeyRecord, KeyId, KeyRotated, KeyRotation, Role};
 use quotad::domain::limit::SlotId;
 use quotad::domain::report::{Author, Granularity, HistoryItem, HistoryRange, ReportOrder};
 use quotad::domain::revision::Expectation;
@@ -173,6 +173,7 @@ mod books;
 mod connecting;
 mod copying;
 mod flushing;
+mod keys;
 mod lists;
 mod lost_answers;
 mod policy;
@@ -262,6 +263,8 @@ fn api_key(name: &str) -> ApiKeyRecord {
         created_at: HOUR,
         expires_at: Some(at(100)),
         revoked_at: None,
+        last_used_at: None,
+        successor: None,
     }
 }
 

@@ -1,4 +1,4 @@
-//! What administrators set: accounts, keys, and the trail of changes that it leaves.
+//! What administrators set: accounts, and the trail of changes that it leaves.
 
 use super::*;
 
@@ -32,24 +32,6 @@ on_every_database! {
         database.put_user(&id("42"), &entry(None), false, &by, now).await.unwrap();
         assert_eq!(database.load_accounts(&[id("42")]).await.unwrap(), vec![]);
         assert_eq!(database.load_accounts(&[]).await.unwrap(), vec![]);
-    }
-
-    async fn keys_are_listed_until_and_after_they_are_revoked(home) {
-        let database = home.database().await;
-        let plain = ApiKeyRecord { user_id: None, expires_at: None, ..api_key("aaaaaaaa") };
-        database.insert_key(&api_key("bbbbbbbb"), &author(), HOUR).await.unwrap();
-        database.insert_key(&plain, &author(), HOUR).await.unwrap();
-        assert_eq!(database.list_keys().await.unwrap(), vec![plain.clone(), api_key("bbbbbbbb")]);
-        assert!(matches!(
-            database.insert_key(&plain, &author(), HOUR).await,
-            Err(DbError::Query { .. })
-        ));
-
-        assert!(database.revoke_key(&plain.id, &author(), at(9)).await.unwrap());
-        assert!(!database.revoke_key(&plain.id, &author(), at(9)).await.unwrap());
-        assert!(!database.revoke_key(&KeyId::parse("cccccccc").unwrap(), &author(), at(9)).await.unwrap());
-        let revoked = ApiKeyRecord { revoked_at: Some(at(9)), ..plain };
-        assert_eq!(database.list_keys().await.unwrap()[0], revoked);
     }
 
     async fn changes_are_told_in_order_and_once_each(home) {
