@@ -1,11 +1,13 @@
-//! Who may do what: the roles and the routes, and credentials that do not verify.
+//! Who may do what: the roles and the routes, and how long keys hold. Credentials that must not pass: `identity_corpus`.
+
+mod matrix;
+mod routes;
 
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::errors::assert_problem;
-use crate::support::answer::{token, token_signed};
-use crate::support::quotad::{ADMIN_KEY, Backend, JWT_SECRET, Quotad, Start, Stores};
+use crate::support::quotad::{ADMIN_KEY, Backend, Quotad, Start, Stores};
 use crate::support::until;
 
 const ME: &str = "/api/v2/users/me/quota";
@@ -16,110 +18,6 @@ async fn new_key(quotad: &Quotad, body: Value) -> (String, String) {
     assert_eq!(made.status, 201, "{}", made.text);
     let text = |field: &str| made.json[field].as_str().expect(field).to_owned();
     (text("id"), text("key"))
-}
-
-/// What a role gets where it may, and that a lesser one gets 403 and a stranger 401.
-#[tokio::test]
-async fn each_role_may_what_the_contract_says_and_no_more() {
-    let stores = Stores::start(Backend::Embedded);
-    let quotad = stores.quotad(&[]).await;
-    // user, service, admin
-    let all = [true, true, true];
-    let service = [false, true, true];
-    let admin = [false, false, true];
-    let get = |path: &'static str, may| (Method::GET, path, None, may, 200);
-    let limit = json!({"custom_requests_per_hour": 9});
-    let routes = [
-        (Method::POST, "/api/v2/check", Some(json!({"user_id": "u"})), service, 200),
-        (Method::POST, "/api/v2/check/batch", Some(json!({"checks": [{"user_id": "u"}]})), service, 200),
-        get(ME, all),
-        get("/api/v2/users/me/quota/history", all),
-        get("/api/v2/admin/quotas/u", admin),
-        get("/api/v2/admin/quotas/u/history", admin),
-        get("/api/v2/admin/quotas/usage", admin),
-        (Method::PUT, "/api/v2/admin/quotas/u", Some(limit), admin, 200),
-        (Method::DELETE, "/api/v2/admin/quotas/u", None, admin, 204),
-        (Method::POST, "/api/v2/admin/quotas/u/reset", None, admin, 200),
-        get("/api/v2/admin/ips/192.0.2.1", admin),
-        (Method::POST, "/api/v2/admin/ips/192.0.2.1/reset", None, admin, 200),
-        get("/api/v2/admin/users/u", admin),
-        (Method::PUT, "/api/v2/admin/users/u", Some(json!({"tier": "pro"})), admin, 200),
-        get("/api/v2/admin/tiers", admin),
-        get("/api/v2/admin/tiers/pro", admin),
-        get("/api/v2/admin/endpoints", admin),
-        get("/api/v2/admin/keys", admin),
-        (Method::POST, "/api/v2/admin/keys", Some(json!({"name": "k", "role": "user"})), admin, 201),
-        get("/api/v2/admin/audit", admin),
-    ];
-    let mut keys = Vec::new();
-    for role in ["user", "service", "admin"] {
-        keys.push(new_key(&quotad, json!({"name": role, "role": role, "user_id": "me"})).await.1);
-    }
-    for (method, path, body, may, success) in routes {
-        for (may, (role, key)) in may.into_iter().zip(["user", "service", "admin"].into_iter().zip(&keys)) {
-            let bearer = format!("Bearer {key}");
-            let jwt = format!("Bearer {}", token(json!({"sub": "me", "role": role})));
-            for header in [("x-api-key", key.as_str()), ("authorization", &bearer), ("authorization", &jwt)] {
-                if method == Method::DELETE && may {
-                    quotad.put(path, json!({"custom_requests_per_hour": 9})).await;
-                }
-                let answer = quotad.ask_as(method.clone(), path, body.clone(), &[header]).await;
-                assert_eq!(
-                    answer.status,
-                    if may { success } else { 403 },
-                    "{method} {path} as {role}: {}",
-                    answer.text
-                );
-                if !may {
-                    assert_problem(&answer, 403);
-                }
-            }
-        }
-        assert_problem(&quotad.ask_as(method.clone(), path, body.clone(), &[]).await, 401);
-        let forged = [("x-api-key", "qd_0000000000000000_wrong")];
-        assert_problem(&quotad.ask_as(method, path, body, &forged).await, 401);
-    }
-    for open in ["/health", "/health/live", "/health/ready", "/metrics", "/openapi.json", "/docs"] {
-        assert_eq!(quotad.ask_as(Method::GET, open, None, &[]).await.status, 200, "{open}");
-    }
-}
-
-#[tokio::test]
-async fn a_credential_that_does_not_verify_is_401_and_never_a_stranger() {
-    let stores = Stores::start(Backend::Embedded);
-    let quotad = stores.quotad(&[]).await;
-    let now = jiff::Timestamp::now().as_second();
-    let good = token(json!({"sub": "me"}));
-    let mut parts = good.split('.');
-    let (header, claims) = (parts.next().expect("a header"), parts.next().expect("claims"));
-    // {"alg":"none","typ":"JWT"}
-    let unsigned = format!("eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0.{claims}.");
-    for (what, bad) in [
-        ("another secret", token_signed(json!({"sub": "me"}), "another-secret-of-quite-enough-characters")),
-        ("no signature", format!("{header}.{claims}.")),
-        ("algorithm none", unsigned),
-        ("expired", token(json!({"sub": "me", "exp": now - 3600}))),
-        ("not yet", token(json!({"sub": "me", "nbf": now + 3600}))),
-        ("no exp", token(json!({"sub": "me", "exp": null}))),
-        ("no sub", token(json!({"tier": "pro"}))),
-        ("an empty sub", token(json!({"sub": ""}))),
-        ("a sub with a control character", token(json!({"sub": "a\nb"}))),
-        ("a sub too long", token(json!({"sub": "a".repeat(129)}))),
-        ("no token", "nonsense".to_owned()),
-        ("nothing", String::new()),
-        ("the admin key and more", format!("{ADMIN_KEY}x")),
-        ("half the admin key", ADMIN_KEY[..20].to_owned()),
-    ] {
-        for path in [ME, "/api/v2/admin/quotas/u"] {
-            let answer = quotad.ask_as(Method::GET, path, None, &[("authorization", &format!("Bearer {bad}"))]).await;
-            assert_eq!(answer.status, 401, "{what}: {}", answer.text);
-            assert_problem(&answer, 401);
-            assert!(!answer.text.contains(JWT_SECRET) && !answer.text.contains(ADMIN_KEY));
-        }
-    }
-    let basic = quotad.ask_as(Method::GET, ME, None, &[("authorization", "Basic bWU6bWU=")]).await;
-    assert_problem(&basic, 401);
-    assert_eq!(quotad.ask_with(json!({"sub": "me"}), Method::GET, ME, None).await.status, 200);
 }
 
 #[tokio::test]
@@ -162,6 +60,102 @@ on_both! {
         let within = std::time::Duration::from_secs(4);
         until(within, "the key ends", async || (check(&brief).await == 401).then_some(())).await;
         assert!(jiff::Timestamp::now() >= end, "it ended too early");
+    }
+
+    /// The old key goes on for the overlap and no longer than it would have; the new one is like it.
+    async fn a_rotated_key_overlaps_with_its_successor(backend: Backend) {
+        let stores = Stores::start(backend);
+        let quotad = stores.quotad(&[]).await;
+        let end = "2999-12-01T00:00:00Z";
+        let wanted = json!({"name": "gateway", "role": "service", "user_id": "u", "expires_at": end});
+        let (old, old_key) = new_key(&quotad, wanted).await;
+        let rotate = async |id: &str, body: Value| quotad.post(&format!("/api/v2/admin/keys/{id}/rotate"), body).await;
+        let status = async |key: &str| quotad.ask_as(Method::GET, ME, None, &[("x-api-key", key)]).await.status;
+        let begun = jiff::Timestamp::now();
+        let made = rotate(&old, json!({"overlap_seconds": 3600})).await;
+        assert_eq!(made.status, 201, "{}", made.text);
+        for (field, value) in [("name", "gateway"), ("role", "service"), ("user_id", "u"), ("expires_at", end)] {
+            assert_eq!(made.json[field], value, "{}", made.text);
+        }
+        let (new, new_key) = (made.json["id"].as_str().expect("an id"), made.json["key"].as_str().expect("a key"));
+        assert!(new != old && new_key.starts_with(&format!("qd_{new}_")), "{}", made.text);
+        assert_eq!((status(&old_key).await, status(new_key).await), (200, 200));
+        let ends = ends_of(&quotad, &old).await.expect("an end");
+        assert!((3599..=3900).contains(&(ends - begun).get_seconds()), "{ends}");
+
+        // Whoever lost the answer is told which key to rotate now; a second successor would end with the old key.
+        assert_eq!(field_of(&quotad, &old, "successor").await, new);
+        let again = rotate(&old, json!({})).await;
+        assert_problem(&again, 409);
+        assert!(again.text.contains(new), "{}", again.text);
+        assert_eq!(ends_of(&quotad, &old).await, Some(ends));
+        let third = rotate(new, json!({"overlap_seconds": 0})).await;
+        assert_eq!((third.status, status(new_key).await), (201, 401), "{}", third.text);
+        assert_eq!(status(third.json["key"].as_str().expect("a key")).await, 200);
+        for (id, body, expected) in [
+            (new, json!({}), 404),
+            ("0000000000000000", json!({}), 404),
+            ("no id", json!({}), 404),
+            (&old, json!({"overlap_seconds": 2_592_001}), 422),
+            (&old, json!({"overlap_seconds": -1}), 422),
+            (&old, json!({"overlap_seconds": 1.5}), 422),
+            (&old, json!({"overlap": 1}), 400),
+        ] {
+            assert_problem(&rotate(id, body.clone()).await, expected);
+        }
+        let by_default = quotad.ask(Method::POST, &format!("/api/v2/admin/keys/{}/rotate", third.json["id"].as_str().expect("an id")), None).await;
+        assert_eq!(by_default.status, 201, "{}", by_default.text);
+        let ends = ends_of(&quotad, third.json["id"].as_str().expect("an id")).await.expect("an end");
+        assert!((86_399..=86_700).contains(&(ends - begun).get_seconds()), "a day: {ends}");
+
+        let audit = quotad.get("/api/v2/admin/audit").await;
+        let of = |place: usize, field: &str| audit.json["items"][place][field].as_str().unwrap_or_default().to_owned();
+        let successor = format!("key:{}", by_default.json["id"].as_str().expect("an id"));
+        assert_eq!((of(0, "action"), of(0, "target")), ("key.create".to_owned(), successor));
+        assert_eq!(of(1, "action"), "key.rotate");
+        assert!(!audit.text.contains(new_key.rsplit('_').next().expect("a secret")), "no secret is in the trail");
+    }
+
+    /// It is known at once where the key was used, and to all who come after a stop.
+    async fn a_key_says_when_it_was_last_used(backend: Backend) {
+        let stores = Stores::start(backend);
+        let quotad = stores.quotad(&[]).await;
+        let (used, key) = new_key(&quotad, json!({"name": "used", "role": "user", "user_id": "u"})).await;
+        let (unused, _) = new_key(&quotad, json!({"name": "unused", "role": "user", "user_id": "u"})).await;
+        let near = format!("{}{}", &key[..key.len() - 1], if key.ends_with('0') { '1' } else { '0' });
+        assert_eq!(quotad.ask_as(Method::GET, ME, None, &[("x-api-key", &near)]).await.status, 401);
+        assert_eq!(field_of(&quotad, &used, "last_used_at").await, Value::Null, "a near miss is no use");
+        let begun = jiff::Timestamp::now().as_second();
+        assert_eq!(quotad.ask_as(Method::GET, ME, None, &[("x-api-key", &key)]).await.status, 200);
+        let at = field_of(&quotad, &used, "last_used_at").await;
+        let second = at.as_str().and_then(|text| text.parse::<jiff::Timestamp>().ok()).expect("a time").as_second();
+        assert!((begun..=begun + 60).contains(&second), "{at}");
+        quotad.stop();
+        let again = stores.quotad(&[]).await;
+        assert_eq!(field_of(&again, &used, "last_used_at").await, at);
+        assert_eq!(field_of(&again, &unused, "last_used_at").await, Value::Null);
+    }
+}
+
+async fn field_of(quotad: &Quotad, id: &str, field: &str) -> Value {
+    let listed = quotad.get("/api/v2/admin/keys").await;
+    let keys = listed.json["items"].as_array().expect("keys");
+    keys.iter().find(|key| key["id"] == id).unwrap_or_else(|| panic!("{id} in {}", listed.text))[field].clone()
+}
+
+async fn ends_of(quotad: &Quotad, id: &str) -> Option<jiff::Timestamp> {
+    field_of(quotad, id, "expires_at").await.as_str().map(|text| text.parse().expect("a time"))
+}
+
+/// The operator may choose any text, one that looks like a token too.
+#[tokio::test]
+async fn an_admin_key_with_two_dots_is_no_token() {
+    let key = "an.admin.key-that-looks-like-a-token-from-afar";
+    let quotad = Start::new().set("ADMIN_KEY", key).start().await;
+    for header in [("x-api-key", key), ("authorization", &format!("Bearer {key}"))] {
+        assert_eq!(quotad.ask_as(Method::GET, "/api/v2/admin/keys", None, &[header]).await.status, 200, "{header:?}");
+        let near = [(header.0, &*format!("{}x", header.1))];
+        assert_eq!(quotad.ask_as(Method::GET, "/api/v2/admin/keys", None, &near).await.status, 401, "{near:?}");
     }
 }
 

@@ -54,6 +54,11 @@ impl SigningKey {
         self.sign_with(&header, claims)
     }
 
+    /// The signature of a text that may be no token at all, as a token has it.
+    pub fn signature(&self, text: &str) -> String {
+        jsonwebtoken::crypto::sign(text.as_bytes(), &self.key, self.algorithm).expect("a signature")
+    }
+
     pub fn sign_with(&self, header: &Header, claims: &Value) -> String {
         let mut claims = claims.clone();
         if claims.get("exp").is_none() {
