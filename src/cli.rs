@@ -11,6 +11,7 @@ use crate::domain::credential::Role;
 use crate::domain::subject::UserId;
 use crate::domain::tier::TierName;
 use crate::identity::jwt::{self, Grant};
+use crate::observability::chain::Chain;
 use crate::observability::logging;
 
 /// Rate limits and quotas for an API, as a service.
@@ -60,21 +61,22 @@ pub fn run(cli: Cli) -> ExitCode {
     let outcome = Settings::from_env().map_err(|error| error.to_string()).and_then(|settings| match cli.command {
         None | Some(Command::Serve) => {
             logging::init(&settings.log);
-            actix::System::new().block_on(app::serve(settings)).map_err(|error| chain(&error))
+            actix::System::new().block_on(app::serve(settings)).map_err(|error| Chain(&error).to_string())
         }
         Some(Command::Config) => {
             settings.describe().iter().for_each(|(name, value)| println!("{name}={value}"));
             Ok(())
         }
         Some(Command::Migrate { from: Some(from), to: Some(to) }) => {
-            let copied =
-                actix::System::new().block_on(app::copy(from, to, &settings)).map_err(|error| chain(&error))?;
+            let copied = actix::System::new()
+                .block_on(app::copy(from, to, &settings))
+                .map_err(|error| Chain(&error).to_string())?;
             copied.iter().for_each(|table| println!("{:<16} {:>12} rows", table.name, table.rows));
             println!("all of it was copied, and is as it was");
             Ok(())
         }
         Some(Command::Migrate { .. }) => {
-            actix::System::new().block_on(app::migrate(&settings)).map_err(|error| chain(&error))?;
+            actix::System::new().block_on(app::migrate(&settings)).map_err(|error| Chain(&error).to_string())?;
             println!("the database is up to date");
             Ok(())
         }
@@ -82,10 +84,10 @@ pub fn run(cli: Cli) -> ExitCode {
             let secret = settings.identity.jwt_secret.as_ref().ok_or("QUOTAD_JWT_SECRET is not set")?;
             let grant = Grant { user_id: &sub, tier: tier.as_ref(), role, lifetime_seconds: ttl_seconds };
             let token = jwt::sign(secret, &settings.identity, &grant, Clock::system().now());
-            println!("{}", token.map_err(|error| chain(&error))?);
+            println!("{}", token.map_err(|error| Chain(&error).to_string())?);
             Ok(())
         }
-        Some(Command::Healthcheck) => healthcheck::ask(settings.http.listen).map_err(|error| chain(&error)),
+        Some(Command::Healthcheck) => healthcheck::ask(settings.http.listen).map_err(|error| Chain(&error).to_string()),
     });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -98,19 +100,4 @@ pub fn run(cli: Cli) -> ExitCode {
 
 fn database(text: &str) -> Result<DatabaseLocation, &'static str> {
     config::database_location(text).ok_or("neither sqlite://path nor postgres://...")
-}
-
-/// An error with its causes, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut line = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let text = error.to_string();
-        if !line.contains(&text) {
-            line.push_str(": ");
-            line.push_str(&text);
-        }
-        cause = error.source();
-    }
-    line.replace(char::is_control, " ")
 }

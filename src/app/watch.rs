@@ -13,6 +13,7 @@ use crate::db::{Changes, Database};
 use crate::domain::policy::Policy;
 use crate::identity::Identity;
 use crate::limiter::Limiter;
+use crate::observability::chain::Chain;
 use crate::observability::feed::Feed;
 use crate::observability::metrics::Metrics;
 use crate::persistence::{Books, BooksError};
@@ -125,7 +126,7 @@ impl Follower {
                 Ok(()) => {}
                 Err(error) if !self.failing => {
                     tracing::warn!(
-                        error = &error as &dyn std::error::Error,
+                        error = %Chain(&error),
                         "changes in the database can't be followed: what is known holds"
                     );
                     self.failing = true;

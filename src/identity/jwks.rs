@@ -2,6 +2,7 @@
 //! a token names a key that is not among them. While the address is down, the keys that were read last still hold.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -12,6 +13,7 @@ use tokio::sync::Mutex;
 
 use crate::config::{IdentitySettings, Secret};
 use crate::domain::time::{Period, Timestamp};
+use crate::observability::chain::Chain;
 
 /// A document larger than this, or with more keys, is no key set for people's tokens.
 const DOCUMENT_MAX_BYTES: usize = 256 * 1024;
@@ -34,6 +36,8 @@ pub struct KeySet {
     keys: ArcSwap<Vec<PublicKey>>,
     /// When a token of an unknown key had the address asked last.
     asked_at: Mutex<Option<Timestamp>>,
+    /// The last reading failed, and the log says so.
+    is_down: AtomicBool,
 }
 
 /// A key of the set, and the one algorithm that it is for.
@@ -78,7 +82,13 @@ impl KeySet {
             .redirect(reqwest::redirect::Policy::none())
             .user_agent(concat!("quotad/", env!("CARGO_PKG_VERSION")))
             .build()?;
-        Ok(Some(Self { address, client, keys: ArcSwap::default(), asked_at: Mutex::default() }))
+        Ok(Some(Self {
+            address,
+            client,
+            keys: ArcSwap::default(),
+            asked_at: Mutex::default(),
+            is_down: AtomicBool::new(false),
+        }))
     }
 
     /// What `verify` makes of the keys that a token may be signed by: the one of its `kid`, or all where it names none.
@@ -106,17 +116,21 @@ impl KeySet {
     async fn refresh(&self) -> bool {
         match self.read().await {
             Ok(keys) => {
-                tracing::debug!(keys = keys.len(), "the key set was read");
+                if self.is_down.swap(false, Ordering::Relaxed) {
+                    tracing::info!(keys = keys.len(), "the key set at JWKS_URL is read again");
+                }
                 self.keys.store(keys.into());
                 true
             }
             Err(error) => {
-                let (held, error) = (self.keys.load().len(), &error as &dyn std::error::Error);
-                tracing::warn!(
-                    error,
-                    held,
-                    "the key set at JWKS_URL was not read; the keys that were read before still hold"
-                );
+                if !self.is_down.swap(true, Ordering::Relaxed) {
+                    let held = self.keys.load().len();
+                    tracing::warn!(
+                        error = %Chain(&error),
+                        held,
+                        "the key set at JWKS_URL can't be read; the keys that were read before still hold"
+                    );
+                }
                 false
             }
         }

@@ -24,6 +24,7 @@ use crate::clock::{Clock, Stopwatch};
 use crate::counters::redis::{Notice, RedisCounters, RedisError};
 use crate::domain::limit::SlotId;
 use crate::domain::subject::Subject;
+use crate::observability::chain::Chain;
 use crate::persistence::messages::RecordUsage;
 
 /// How often usage is handed over, and how often Redis is asked whether it is back.
@@ -44,6 +45,8 @@ pub struct ShardActor {
     watches: Vec<Watch>,
     records: Arc<dyn Records>,
     clock: Clock,
+    /// The last read of accounts failed.
+    accounts_fail: bool,
     told_to_stop: bool,
     /// Told the shard's number where the actor ends by itself.
     fallen: Fallen,
@@ -83,7 +86,7 @@ impl ShardActor {
     /// The lanes of `redis` are those of the shard, in their order.
     pub fn new(shard: Shard, redis: RedisLanes, records: Arc<dyn Records>, clock: Clock, fallen: Fallen) -> Self {
         let watches = vec![Watch::default(); redis.lanes.len()];
-        Self { shard, redis, watches, records, clock, told_to_stop: false, fallen }
+        Self { shard, redis, watches, records, clock, accounts_fail: false, told_to_stop: false, fallen }
     }
 
     /// Starts whatever can be started, a read of accounts, rounds to Redis, and sends the answers that there are. Whatever has
@@ -93,20 +96,12 @@ impl ShardActor {
             let read = tokio::time::timeout(ACCOUNT_DEADLINE, self.records.accounts(users));
             ctx.spawn(wrap_future(read).map(|read, actor: &mut Self, ctx| {
                 let accounts = match read {
-                    Ok(Ok(accounts)) => Some(accounts),
-                    Ok(Err(error)) => {
-                        tracing::warn!(
-                            error = &error as &dyn std::error::Error,
-                            "accounts could not be read: tiers of tokens and defaults hold"
-                        );
-                        None
-                    }
-                    Err(_) => {
-                        tracing::warn!("accounts were not read in time: tiers of tokens and defaults hold");
-                        None
-                    }
+                    Ok(Ok(accounts)) => Ok(accounts),
+                    Ok(Err(error)) => Err(Chain(&error).to_string()),
+                    Err(late) => Err(late.to_string()),
                 };
-                actor.shard.loaded(accounts, actor.clock.now());
+                actor.note_accounts(accounts.as_ref().err());
+                actor.shard.loaded(accounts.ok(), actor.clock.now());
                 actor.pump(ctx);
             }));
         }
@@ -120,6 +115,21 @@ impl ShardActor {
         self.shard.send_answers();
         if self.shard.must_hand_over() {
             self.hand_over();
+        }
+    }
+
+    /// Tells when accounts can't be read any more, and when they can again.
+    fn note_accounts(&mut self, error: Option<&String>) {
+        let failed_before = std::mem::replace(&mut self.accounts_fail, error.is_some());
+        match error {
+            Some(error) if !failed_before => {
+                tracing::warn!(
+                    error,
+                    "accounts can't be read: tiers of tokens and defaults hold for users not remembered"
+                );
+            }
+            None if failed_before => tracing::info!("accounts are read again"),
+            _ => {}
         }
     }
 

@@ -67,7 +67,7 @@ impl RedisState {
         }
         // Who may not ask for it is told nothing.
         for warning in redis.warnings().await.unwrap_or_default() {
-            tracing::warn!(node, "Redis: {warning}");
+            tracing::warn!(node, warning, "this Redis is not set up as counters need it");
         }
     }
 

@@ -16,6 +16,7 @@ use crate::domain::policy::Policy;
 use crate::domain::state::{Slot, SubjectState};
 use crate::domain::subject::Subject;
 use crate::domain::time::{Period, Timestamp};
+use crate::observability::chain::Chain;
 
 /// Subjects that Redis is told of in one call.
 const SUBJECTS_A_CALL: usize = 256;
@@ -80,7 +81,7 @@ impl Restoration {
     async fn read(&self, now: Timestamp) -> Counted {
         self.try_to_read(now).await.unwrap_or_else(|error| {
             tracing::warn!(
-                error = &error as &dyn std::error::Error,
+                error = %Chain(&error),
                 "the database can't be read: what only it knows of lost counters is not restored"
             );
             Counted::new()

@@ -28,6 +28,7 @@ use crate::counters::table::CounterTable;
 use crate::domain::policy::Policy;
 use crate::domain::state::SubjectState;
 use crate::domain::subject::Subject;
+use crate::observability::chain::Chain;
 use crate::observability::metrics::Metrics;
 
 /// Between two tries to read the counters of a shard that fell.
@@ -131,17 +132,20 @@ async fn raise_the_fallen(
     mut falls: mpsc::Receiver<usize>,
 ) {
     while let Some(number) = falls.recv().await {
-        tracing::error!(shard = number, "a shard has failed: it is started again");
+        tracing::error!(shard = number, "a shard has ended by itself; it is started again");
         let Some(arbiter) = arbiters.get(number) else { continue };
         // Tried until it can be read: a shard without its counters would grant anew.
+        let mut tries: u64 = 0;
         let table = loop {
             match common.tables().await {
                 Ok(tables) => break tables.into_iter().nth(number),
-                Err(error) => {
-                    let error = &error as &dyn std::error::Error;
-                    tracing::error!(error, shard = number, "its counters can't be read: it stays down");
+                Err(error) if tries == 0 => {
+                    let error = Chain(&error);
+                    tracing::error!(%error, shard = number, "the counters of a shard can't be read: it stays down until they can");
                 }
+                Err(_) => {}
             }
+            tries = tries.saturating_add(1);
             tokio::time::sleep(PAUSE).await;
         };
         let Some(table) = table else { continue };

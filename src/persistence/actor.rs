@@ -11,6 +11,7 @@ use super::messages::{Flush, Stop};
 use super::{BooksError, Shared};
 use crate::db::{DbError, FlushOutcome};
 use crate::domain::time::{Period, Timestamp};
+use crate::observability::chain::Chain;
 
 /// More callers than this never wait at once; the next is told that the database is away. As many may wait to be heard.
 const WAITING: usize = 1024;
@@ -33,6 +34,8 @@ pub struct PersistenceActor {
     /// The last flush failed: ticks are skipped until the pause is over.
     pausing: bool,
     failures_in_a_row: u32,
+    /// The last try to roll usage up failed.
+    roll_up_fails: bool,
     told_to_stop: bool,
 }
 
@@ -53,6 +56,7 @@ impl PersistenceActor {
                 flushing: false,
                 pausing: false,
                 failures_in_a_row: 0,
+                roll_up_fails: false,
                 told_to_stop: false,
             }
         });
@@ -95,7 +99,7 @@ impl PersistenceActor {
     fn failed(&mut self, error: Arc<DbError>, context: &mut Context<Self>) {
         self.shared.ledger().failed(&error);
         if self.failures_in_a_row == 0 {
-            tracing::error!(error = &*error as &dyn std::error::Error, "usage does not reach the database; it is kept");
+            tracing::error!(error = %Chain(&*error), "usage does not reach the database; it is kept");
         }
         for waiting in self.waiting.drain(..) {
             // Who no longer waits need not be told.
@@ -125,11 +129,12 @@ impl PersistenceActor {
         let (database, now) = (self.shared.database.clone(), self.shared.clock.now());
         let until = Timestamp::from_micros(now.as_micros().saturating_sub(ROLL_UP_DELAY.as_micros()));
         let done = async move { database.roll_up(until).await };
-        context.spawn(done.into_actor(self).map(|result, _, _| {
-            if let Err(error) = result {
+        context.spawn(done.into_actor(self).map(|result, actor, _| {
+            let failed_before = std::mem::replace(&mut actor.roll_up_fails, result.is_err());
+            if let Some(error) = result.err().filter(|_| !failed_before) {
                 tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "usage was not rolled up: reports are right, and slower until it is"
+                    error = %Chain(&error),
+                    "usage is not rolled up: reports are right, and slower until it is"
                 );
             }
         }));
@@ -146,7 +151,7 @@ impl PersistenceActor {
         context.spawn(removed.into_actor(self).map(|result, _, _| match result {
             Ok(rows) => tracing::debug!(rows, "removed usage past its retention"),
             Err(error) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "usage past its retention was not removed");
+                tracing::warn!(error = %Chain(&error), "usage past its retention was not removed");
             }
         }));
     }
