@@ -23,7 +23,9 @@ use crate::http;
 use crate::identity::{Identity, IdentityError, jwks};
 use crate::limiter::{self, Shards, StartError};
 use crate::middleware::QuotaError;
+use crate::observability::logging;
 use crate::observability::metrics::Metrics;
+use crate::observability::traces::{Traces, TracesError};
 use crate::persistence::{Books, BooksError, LedgerBounds};
 use crate::policy::PolicyStore;
 use key_uses::KeyUses;
@@ -55,6 +57,8 @@ pub enum AppError {
     Identity(#[from] IdentityError),
     #[error("cannot make the metrics")]
     Metrics(#[from] prometheus::Error),
+    #[error(transparent)]
+    Traces(#[from] TracesError),
     #[error(transparent)]
     Policy(#[from] crate::policy::PolicyError),
     #[error(transparent)]
@@ -92,15 +96,24 @@ pub async fn copy(
 
 /// Runs the service until SIGTERM or SIGINT. Everything that was answered is in the database when it returns.
 pub async fn serve(settings: Settings) -> Result<(), AppError> {
+    let instance = getrandom::u64().map_err(admin_key::AdminKeyError::Random)?;
+    let metrics = Arc::new(Metrics::new()?);
+    let (otlp, shown) = (settings.otlp.as_ref(), logging::shows_spans(&settings.log));
+    let traces = Traces::new(otlp, &instance_name(instance), shown, &metrics)?;
+    logging::init(&settings.log, traces.layer());
+    let outcome = run(settings, instance, metrics, traces.clone()).await;
+    traces.stop().await;
+    outcome
+}
+
+async fn run(settings: Settings, instance: u64, metrics: Arc<Metrics>, traces: Traces) -> Result<(), AppError> {
     make_data_folder(&settings)?;
     let admin_key = admin_key::obtain(settings.identity.admin_key.as_ref(), &settings.data_dir)?;
     let clock = Clock::system();
-    let metrics = Arc::new(Metrics::new()?);
 
     let database = Database::connect(&settings.database)?;
     database.migrate().await?;
-    let instance = getrandom::u64().map_err(admin_key::AdminKeyError::Random)?;
-    let (name, bounds) = (format!("{instance:016x}"), LedgerBounds::default());
+    let (name, bounds) = (instance_name(instance), LedgerBounds::default());
     let books = Books::start(database.clone(), &settings.database, clock.clone(), name, bounds);
     let identity = Identity::new(&settings.identity, &admin_key.key)?;
 
@@ -135,6 +148,7 @@ pub async fn serve(settings: Settings) -> Result<(), AppError> {
     let feed = Arc::clone(&metrics.feed);
     let credential_limit = credential_limit::start(&clock).await?;
     let attempts = Arc::default();
+    let edge = http::Edge::new(instance, traces, clock.clone());
     let state = http::State { limiter, policy, books: books.clone(), identity, attempts, clock, metrics };
     let address = settings.http.listen;
     if let Some(keys) = state.identity.published_keys() {
@@ -146,6 +160,7 @@ pub async fn serve(settings: Settings) -> Result<(), AppError> {
         App::new()
             .wrap(Condition::new(has_keys, from_fn(http::look_for_key)))
             .wrap(limiting.clone())
+            .wrap(edge.clone())
             .configure(http::routes(state.clone()))
     });
     let server = server
@@ -177,6 +192,11 @@ pub async fn serve(settings: Settings) -> Result<(), AppError> {
     books.close().await?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// What this run is called in the database and by the collector.
+fn instance_name(instance: u64) -> String {
+    format!("{instance:016x}")
 }
 
 /// SIGTERM or SIGINT came. Where signals can't be listened to, only a kill ends the service.

@@ -12,7 +12,6 @@ use crate::domain::subject::UserId;
 use crate::domain::tier::TierName;
 use crate::identity::jwt::{self, Grant};
 use crate::observability::chain::Chain;
-use crate::observability::logging;
 
 /// Rate limits and quotas for an API, as a service.
 #[derive(Debug, Parser)]
@@ -60,7 +59,6 @@ enum Command {
 pub fn run(cli: Cli) -> ExitCode {
     let outcome = Settings::from_env().map_err(|error| error.to_string()).and_then(|settings| match cli.command {
         None | Some(Command::Serve) => {
-            logging::init(&settings.log);
             actix::System::new().block_on(app::serve(settings)).map_err(|error| Chain(&error).to_string())
         }
         Some(Command::Config) => {

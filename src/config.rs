@@ -23,7 +23,7 @@ pub use redis_url::{HostPort, RedisPlace, host_port};
 pub use secret::Secret;
 pub use sections::{
     DatabaseSettings, FallbackMode, HttpSettings, IdentitySettings, LimiterSettings, LogFormat, LogSettings,
-    PolicySettings, Settings, TierNumbers,
+    OtlpSettings, PolicySettings, Settings, TierNumbers,
 };
 use shown::in_one_line;
 

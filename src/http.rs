@@ -6,6 +6,7 @@ mod caller;
 mod check;
 mod dashboard;
 pub(crate) mod decision;
+mod edge;
 pub(crate) mod error;
 mod events;
 mod forward_auth;
@@ -30,6 +31,7 @@ use std::sync::Arc;
 use actix_web::web::{self, Data, ServiceConfig};
 
 pub use self::caller::look_for_key;
+pub use self::edge::Edge;
 use self::resource::{any, delete, get, post, put, resource};
 use crate::clock::Clock;
 use crate::identity::Identity;

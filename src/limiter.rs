@@ -28,6 +28,7 @@ mod restoration;
 mod routing;
 pub mod shard;
 mod shards;
+mod spans;
 mod usage;
 
 use std::sync::Arc;
@@ -37,6 +38,7 @@ use actix::{Addr, Handler, Message};
 use arc_swap::ArcSwap;
 use smallvec::smallvec;
 use tokio::sync::oneshot;
+use tracing::Span;
 
 use crate::counters::redis::Notice;
 use crate::domain::account::QuotaOverride;
@@ -63,6 +65,7 @@ pub use remote::Remote;
 pub use restoration::Restoration;
 pub use routing::{partitions_of, shard_of};
 pub use shards::{Parts, Shards};
+use spans::decision_span;
 
 /// A subject's quota as it stands, and where it comes from.
 #[derive(Debug, Clone)]
@@ -306,7 +309,7 @@ impl Limiter {
     async fn ask(&self, check: Check) -> Result<Status, LimiterError> {
         let shard = self.shard(&check.subject)?;
         let (sender, answer) = oneshot::channel();
-        let job = self.job(shard, check, Reply::Status(sender))?;
+        let job = self.job(shard, check, Reply::Status(sender), decision_span(1))?;
         shard.address.load().do_send(Checks { jobs: smallvec![job] });
         answer.await.map_err(|_| LimiterError::Stopped)?
     }
@@ -330,9 +333,9 @@ impl Limiter {
         self.shards.get(routing::shard_of(subject, self.shards.len())).ok_or(LimiterError::Stopped)
     }
 
-    fn job(&self, shard: &ShardLink, check: Check, reply: Reply) -> Result<Job, LimiterError> {
+    fn job(&self, shard: &ShardLink, check: Check, reply: Reply, span: Span) -> Result<Job, LimiterError> {
         match Permit::take(&shard.queued, self.mailbox) {
-            Some(permit) => Ok(Job { check, reply, permit }),
+            Some(permit) => Ok(Job { check, reply, permit, span }),
             None => {
                 self.metrics.overloaded.inc();
                 Err(LimiterError::Overloaded)

@@ -28,7 +28,7 @@ const FLOORS: [&[&str]; 10] = [
 const LINES_BOUND: usize = 400;
 
 /// How a path begins, and the one room that may write it.
-const KEPT: [(&str, &str); 14] = [
+const KEPT: [(&str, &str); 18] = [
     ("diesel", "db"),
     ("diesel_async", "db"),
     ("diesel_migrations", "db"),
@@ -36,6 +36,10 @@ const KEPT: [(&str, &str); 14] = [
     ("redis", "counters::redis"),
     ("actix_redis", "counters::redis"),
     ("prometheus", "observability"),
+    ("opentelemetry", "observability::traces"),
+    ("opentelemetry_sdk", "observability::traces"),
+    ("opentelemetry_otlp", "observability::traces"),
+    ("tracing_opentelemetry", "observability::traces"),
     ("jsonwebtoken", "identity"),
     ("std::env", "config"),
     ("std::time::SystemTime", "clock"),

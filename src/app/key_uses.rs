@@ -9,6 +9,7 @@ use crate::domain::credential::KeyId;
 use crate::domain::time::Timestamp;
 use crate::identity::Identity;
 use crate::identity::key_use::UnwrittenUse;
+use crate::observability::chain::Chain;
 use crate::persistence::Books;
 
 const EVERY: Duration = Duration::from_secs(60);
@@ -54,8 +55,7 @@ async fn write(identity: &Identity, books: &Books) {
         match books.note_key_uses(&rows).await {
             Ok(()) => uses.iter().for_each(UnwrittenUse::was_written),
             Err(error) => {
-                let error = &error as &dyn std::error::Error;
-                tracing::warn!(error, "when API keys were last used was not written; it is kept");
+                tracing::warn!(error = %Chain(&error), "when API keys were last used was not written; it is kept");
                 return;
             }
         }

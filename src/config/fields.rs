@@ -52,6 +52,14 @@ pub fn http_address(text: &str) -> Option<Secret> {
     (matches!(address.scheme(), "https" | "http") && address.has_host()).then(|| Secret::new(text))
 }
 
+/// Where spans go, of the address of a collector.
+pub fn traces_url(text: &str) -> Option<Secret> {
+    let address = url::Url::parse(text).ok()?;
+    let takes_a_path = address.query().is_none() && address.fragment().is_none();
+    http_address(text).filter(|_| takes_a_path)?;
+    Some(Secret::new(&format!("{}/v1/traces", text.trim_end_matches('/'))))
+}
+
 /// Levels, and `target=level`, with commas. `EnvFilter` takes any word for a target and logs everything of it, so that a
 /// mistyped level would turn the log off.
 pub fn log_filter(text: &str) -> Option<String> {

@@ -100,6 +100,11 @@ pub const NAMES: &[Name] = &[
     own("LOG_FORMAT", "text", "text or json"),
     shown(
         Shown::Url,
+        own("OTLP_ENDPOINT", "", "address of an OpenTelemetry collector, as http://127.0.0.1:4318; unset: no traces"),
+    ),
+    own("OTLP_SAMPLE_RATIO", "0.01", "part of requests that are traced where their `traceparent` does not say, 0 to 1"),
+    shown(
+        Shown::Url,
         both(
             "REDIS_URL",
             "",

@@ -27,6 +27,8 @@ pub struct Settings {
     pub identity: IdentitySettings,
     pub policy: PolicySettings,
     pub log: LogSettings,
+    /// `None`: no spans are sent anywhere.
+    pub otlp: Option<OtlpSettings>,
     /// Every setting in force as `QUOTAD_NAME` and its value, secrets masked.
     pub(super) described: Vec<(String, String)>,
 }
@@ -117,6 +119,15 @@ pub enum LogFormat {
     Json,
 }
 
+/// `OTLP_ENDPOINT`, `OTLP_SAMPLE_RATIO`.
+#[derive(Debug, Clone)]
+pub struct OtlpSettings {
+    /// The endpoint with the path for spans.
+    pub traces_url: Secret,
+    /// The part of requests that are traced where their callers do not say, 0 to 1.
+    pub sample_ratio: f64,
+}
+
 impl Settings {
     /// Every setting in force as `QUOTAD_NAME` and its value, secrets masked.
     pub fn describe(&self) -> &[(String, String)] {
@@ -151,6 +162,7 @@ pub fn read(source: &Source<'_>) -> Result<Settings, SettingsError> {
         identity: identity(source)?,
         policy: policy(source)?,
         log: log(source)?,
+        otlp: otlp(source)?,
         described: Vec::new(),
         data_dir,
     })
@@ -247,6 +259,13 @@ fn log(source: &Source<'_>) -> Result<LogSettings, SettingsError> {
         filter: source.read("LOG", "info".to_owned(), allowed, fields::log_filter)?,
         format: source.read("LOG_FORMAT", LogFormat::Text, "text or json", format)?,
     })
+}
+
+fn otlp(source: &Source<'_>) -> Result<Option<OtlpSettings>, SettingsError> {
+    let allowed = "an address without a query, https://... or http://..., as http://127.0.0.1:4318";
+    let traces_url = source.optional("OTLP_ENDPOINT", allowed, fields::traces_url)?;
+    let sample_ratio = source.number("OTLP_SAMPLE_RATIO", 0.01, 0.0, 1.0)?;
+    Ok(traces_url.map(|traces_url| OtlpSettings { traces_url, sample_ratio }))
 }
 
 /// One where the number of cores can't be told.

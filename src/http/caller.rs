@@ -17,6 +17,7 @@ use crate::domain::revision::Expectation;
 use crate::domain::subject::Subject;
 use crate::identity::client_ip::Forwarding;
 use crate::identity::{Caller, CredentialHeaders, Rejected};
+use crate::observability::traces;
 
 pub const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
@@ -24,29 +25,23 @@ pub const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 pub fn of(state: &State, request: &HttpRequest) -> Result<Caller, Problem> {
     let headers = request.headers();
     let (Ok(authorization), Ok(api_key)) = (once(headers, AUTHORIZATION), once(headers, API_KEY)) else {
-        refuse(state, request, Rejected("given twice"));
-        return Err(Problem::unauthorized("a credential may be given once"));
+        return Err(refused(state, request, Rejected("given twice"), "a credential may be given once"));
     };
     let credential = CredentialHeaders { authorization, api_key };
-    match state.identity.authenticate(credential, state.clock.now()) {
-        Ok(caller) => {
-            state.attempts.verified(credential);
-            Ok(caller)
-        }
-        Err(rejected) => {
-            refuse(state, request, rejected);
-            Err(Problem::unauthorized("the credential does not verify"))
-        }
-    }
+    let rejected = |rejected| refused(state, request, rejected, "the credential does not verify");
+    let caller = state.identity.authenticate(credential, state.clock.now()).map_err(rejected)?;
+    state.attempts.verified(credential);
+    traces::note_role(caller.role().map_or("anonymous", Role::as_str));
+    Ok(caller)
 }
 
 /// Remembers that the address has shown a credential that does not verify.
-fn refuse(state: &State, request: &HttpRequest, Rejected(reason): Rejected) {
-    tracing::debug!(reason, "a credential was refused");
-    state.metrics.refuse_credential(reason);
+fn refused(state: &State, request: &HttpRequest, rejected: Rejected, detail: &str) -> Problem {
+    state.metrics.refuse_credential(rejected.0);
     if let Some(address) = charged_address(state, request) {
         state.attempts.failed(address, state.clock.now());
     }
+    Problem::unauthorized(detail).caused_by(rejected)
 }
 
 /// Middleware: has the issuer's keys read again for a token whose key is not among them, before a handler verifies it.

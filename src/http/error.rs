@@ -1,6 +1,8 @@
 //! The one place that maps errors to answers: problem details, as RFC 9457 has them.
 
+use std::error::Error;
 use std::fmt;
+use std::sync::Arc;
 
 use actix_web::body::BoxBody;
 use actix_web::http::StatusCode;
@@ -19,7 +21,7 @@ pub struct FieldError {
 }
 
 /// An answer that says why not.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Problem {
     #[serde(rename = "type")]
     kind: &'static str,
@@ -29,6 +31,9 @@ pub struct Problem {
     error: &'static str,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<FieldError>,
+    /// For the log alone.
+    #[serde(skip)]
+    cause: Option<Arc<dyn Error + Send + Sync>>,
 }
 
 impl Problem {
@@ -40,7 +45,21 @@ impl Problem {
             detail: detail.into(),
             error,
             errors: Vec::new(),
+            cause: None,
         }
+    }
+
+    /// What the log tells of it beside the id of the request; no client is told.
+    pub fn caused_by(self, cause: impl Error + Send + Sync + 'static) -> Self {
+        Self { cause: Some(Arc::new(cause)), ..self }
+    }
+
+    pub fn cause(&self) -> Option<&(dyn Error + 'static)> {
+        self.cause.as_deref().map(|cause| cause as &dyn Error)
+    }
+
+    pub fn detail(&self) -> &str {
+        &self.detail
     }
 
     pub fn bad_request(detail: impl Into<String>) -> Self {
@@ -136,17 +155,13 @@ impl From<LimiterError> for Problem {
     }
 }
 
-/// The cause is logged here, once; a client is told only that it can't be done now.
+/// A client is told only that it can't be done now.
 impl From<BooksError> for Problem {
     fn from(error: BooksError) -> Self {
         if matches!(error, BooksError::Changed) {
             return Problem::changed();
         }
-        tracing::error!(
-            error = &error as &dyn std::error::Error,
-            "a request could not be answered for want of the database"
-        );
-        Problem::unavailable("the database can't be reached")
+        Problem::unavailable("the database can't be reached").caused_by(error)
     }
 }
 

@@ -12,6 +12,7 @@ use super::{State, body, caller, subject};
 use crate::domain::credential::{ApiKeyRecord, KeyId, KeyRotated, KeyRotation, Role};
 use crate::domain::time::{Period, Timestamp};
 use crate::identity::api_key::{self, NewKey};
+use crate::observability::chain::Chain;
 
 const NAME_MAX_CHARS: usize = 100;
 
@@ -111,10 +112,7 @@ pub async fn revoke(state: Data<State>, request: HttpRequest, InPath(id): InPath
 }
 
 fn new_key() -> Result<NewKey, Problem> {
-    api_key::make().map_err(|error| {
-        tracing::error!(%error, "the system gives no random bytes");
-        Problem::unavailable("no key can be made now")
-    })
+    api_key::make().map_err(|error| Problem::unavailable("no key can be made now").caused_by(error))
 }
 
 fn absent() -> Problem {
@@ -125,7 +123,7 @@ fn absent() -> Problem {
 /// well, where the list can't be read again.
 async fn made(state: &State, record: &ApiKeyRecord, text: String) -> HttpResponse {
     if let Err(error) = state.identity.key_ring().reload(state.books.list_keys()).await {
-        tracing::warn!(error = &error as &dyn std::error::Error, "a key was made, and the keys were not read again");
+        tracing::warn!(error = %Chain(&error), "a key was made, and the keys were not read again");
     }
     let mut view = key_json(record);
     if let Value::Object(fields) = &mut view {

@@ -9,6 +9,11 @@ use utoipa_swagger_ui::Config;
 use super::error::Problem;
 use super::path::InPath;
 
+/// Why a page can't be made.
+#[derive(Debug, thiserror::Error)]
+#[error("a page of the documentation: {0}")]
+struct PageError(String);
+
 /// `/openapi.json`
 pub async fn document() -> HttpResponse {
     HttpResponse::Ok().content_type("application/json").body(include_str!("openapi.json"))
@@ -31,9 +36,6 @@ pub async fn page(InPath(file): InPath) -> Result<HttpResponse, Problem> {
             Ok(answer.content_type(file.content_type).body(file.bytes.into_owned()))
         }
         Ok(None) => Err(Problem::absent("there is nothing at this path")),
-        Err(error) => {
-            tracing::error!(error, "a page of the documentation could not be made");
-            Err(Problem::unavailable("the page can't be made"))
-        }
+        Err(error) => Err(Problem::unavailable("the page can't be made").caused_by(PageError(error.to_string()))),
     }
 }

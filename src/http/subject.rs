@@ -63,9 +63,7 @@ pub fn user_id(text: &str) -> Result<UserId, Problem> {
 
 /// A wish for a slot that lasts so long.
 pub fn lease_ask(kind: LeaseKind, lasts: Period) -> Result<LeaseAsk, Problem> {
-    let wish = limiter::wish_for_lease(lasts).map_err(|error| {
-        tracing::error!(%error, "the system gives no random bytes");
-        Problem::unavailable("no lease can be made now")
-    })?;
+    let wish = limiter::wish_for_lease(lasts)
+        .map_err(|error| Problem::unavailable("no lease can be made now").caused_by(error))?;
     Ok(LeaseAsk { kind, wish })
 }

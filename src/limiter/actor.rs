@@ -12,6 +12,7 @@ use std::time::Duration;
 use actix::fut::wrap_future;
 use actix::prelude::*;
 use tokio::sync::mpsc;
+use tracing::Instrument;
 
 use super::LimiterError;
 use super::messages::{ChangeHeld, Checks, Forget, HandOver, Reset};
@@ -20,6 +21,7 @@ use super::redis_state::Failure;
 use super::remote::Round;
 use super::restoration::Restoration;
 use super::shard::Shard;
+use super::spans::round_trip_span;
 use crate::clock::{Clock, Stopwatch};
 use crate::counters::redis::{Notice, RedisCounters, RedisError};
 use crate::domain::limit::SlotId;
@@ -137,13 +139,16 @@ impl ShardActor {
         // What goes back goes first: a check may wait for it.
         self.give_back(lane, ctx);
         let Some(redis) = self.redis.lane(lane) else { return };
-        let deadline = self.redis.deadline;
+        let (deadline, span) = (self.redis.deadline, round_trip_span(&round));
         let trip = async move {
             let watch = Stopwatch::start();
             let asked = redis.decide(round.id, round.generation, &round.subjects, round.around);
-            let outcome = in_time(deadline, asked).await;
+            let outcome = in_time(deadline, asked).instrument(span.clone()).await;
             let lost_counters = matches!(outcome, Err(RedisError::OtherGeneration(_)));
             let outcome = outcome.map_err(|error| Failure::new(&redis, &error));
+            if let Err(failure) = &outcome {
+                span.record("otel.status_description", &failure.brief);
+            }
             (round, outcome, lost_counters, watch.elapsed())
         };
         ctx.spawn(wrap_future(trip).map(move |(round, outcome, lost_counters, elapsed), actor: &mut Self, ctx| {

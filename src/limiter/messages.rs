@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use actix::Message;
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
+use tracing::Span;
 
 use super::check::Check;
 use super::inbox::{Inbox, Outcome};
@@ -51,6 +52,8 @@ pub struct Job {
     pub check: Check,
     pub reply: Reply,
     pub permit: Permit,
+    /// What a trace shows of it: a round trip to Redis is shown below.
+    pub span: Span,
 }
 
 impl Job {

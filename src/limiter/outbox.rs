@@ -10,10 +10,12 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
+use tracing::Span;
 
 use super::inbox::{Inbox, Outcome};
 use super::messages::{Checks, Job, Reply};
 use super::routing::shard_of;
+use super::spans::decision_span;
 use super::{Check, Limiter, LimiterError};
 use crate::clock::Stopwatch;
 
@@ -46,15 +48,17 @@ impl Outbox {
 
     /// Decides one check. Waits for as long as the counters take: with Redis, at most the deadline.
     pub async fn check(&self, check: Check) -> Outcome {
-        let watch = Stopwatch::start();
-        let decision = self.gather(check)?.await.map_err(|_| LimiterError::Stopped)??;
+        let (watch, span) = (Stopwatch::start(), decision_span(1));
+        let decision = self.gather(check, &span)?.await.map_err(|_| LimiterError::Stopped)??;
         self.0.limiter.metrics.observe_check(decision.source, watch.elapsed());
+        span.record("source", decision.source.as_str()).record("allowed", decision.is_allowed());
         Ok(decision)
     }
 
     /// Decides many checks; those of one subject in the order given. The answers stand in the order of the checks.
     pub async fn check_all(&self, checks: Vec<Check>) -> Vec<Outcome> {
-        let waiting: Vec<_> = checks.into_iter().map(|check| self.gather(check)).collect();
+        let span = decision_span(checks.len());
+        let waiting: Vec<_> = checks.into_iter().map(|check| self.gather(check, &span)).collect();
         let mut outcomes = Vec::with_capacity(waiting.len());
         for answer in waiting {
             outcomes.push(match answer {
@@ -66,7 +70,7 @@ impl Outbox {
     }
 
     /// Puts a check with those that are sent when the event loop has worked through what had arrived.
-    fn gather(&self, check: Check) -> Result<oneshot::Receiver<Outcome>, LimiterError> {
+    fn gather(&self, check: Check, span: &Span) -> Result<oneshot::Receiver<Outcome>, LimiterError> {
         let inner = &self.0;
         let number = shard_of(&check.subject, inner.limiter.shards.len());
         let shard = inner.limiter.shards.get(number).ok_or(LimiterError::Stopped)?;
@@ -76,7 +80,7 @@ impl Outbox {
             inbox
         });
         let (sender, answer) = oneshot::channel();
-        let job = inner.limiter.job(shard, check, Reply::Gathered(sender, Arc::clone(inbox)))?;
+        let job = inner.limiter.job(shard, check, Reply::Gathered(sender, Arc::clone(inbox)), span.clone())?;
         if let Some(jobs) = inner.gathered.borrow_mut().get_mut(number) {
             jobs.push(job);
         }

@@ -19,6 +19,7 @@ use super::handing_out;
 use super::lease_debts::LeaseDebts;
 use super::ledger::Ledger;
 use super::memos::Memo;
+use super::messages::Job;
 use super::redis_state::{Failure, RedisState};
 use crate::config::{FallbackMode, LimiterSettings};
 use crate::counters::redis::{
@@ -49,6 +50,13 @@ pub struct Round {
     pub around: Timestamp,
     groups: Vec<Group>,
     sent_at: Timestamp,
+}
+
+impl Round {
+    /// The checks in it.
+    pub fn jobs(&self) -> impl Iterator<Item = &Job> {
+        self.groups.iter().flat_map(|group| &group.checks).map(|planned| &planned.job)
+    }
 }
 
 /// A round whose answer was lost: it may have been applied.

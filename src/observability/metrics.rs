@@ -27,6 +27,8 @@ pub struct Metrics {
     pub feed: Arc<Feed>,
     registry: Registry,
     described: Vec<Described>,
+    /// Spans that did not reach the collector.
+    pub spans_lost: IntCounter,
     checks: IntCounterVec,
     limits_reached: IntCounterVec,
     leases: IntCounterVec,
@@ -100,6 +102,7 @@ impl Metrics {
         }
         Ok(Self {
             feed: Arc::default(),
+            spans_lost: made.counter("quotad_spans_lost_total", "Spans that did not reach the collector")?,
             checks: made.counters("quotad_checks_total", "Checks decided", &["outcome", "source", "tier"])?,
             limits_reached: made.counters(
                 "quotad_limits_reached_total",

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
 use tokio::sync::oneshot;
+use tracing::field::Empty;
+use tracing::{Instrument, debug_span};
 
 use super::ledger::Ticket;
 use super::messages::{Flush, Stop};
@@ -73,7 +75,14 @@ impl PersistenceActor {
         };
         self.flushing = true;
         let (database, now) = (self.shared.database.clone(), self.shared.clock.now());
-        let landed = async move { database.flush(&batch, now).await };
+        let span = debug_span!("flush", rows = batch.rows(), otel.status_description = Empty);
+        let landed = async move {
+            let landed = database.flush(&batch, now).instrument(span.clone()).await;
+            if let Err(error) = &landed {
+                span.record("otel.status_description", error.to_string());
+            }
+            landed
+        };
         context.spawn(landed.into_actor(self).map(|result, actor, context| actor.flushed(result, context)));
     }
 

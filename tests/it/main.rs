@@ -52,3 +52,4 @@ mod scenarios;
 mod security;
 mod servers;
 mod settings;
+mod tracing;

@@ -74,6 +74,9 @@ fn a_value_out_of_range_stops_the_start() {
         ("ENDPOINT_COSTS", "/a=x", &["path=cost"]),
         ("ENDPOINT_COSTS", "a=1", &["path=cost"]),
         ("LOG_FORMAT", "xml", &["text", "json"]),
+        ("OTLP_ENDPOINT", "127.0.0.1:4318", &["http://"]),
+        ("OTLP_ENDPOINT", "http://h:4318/?a=b", &["without a query"]),
+        ("OTLP_SAMPLE_RATIO", "1.5", &["0", "1"]),
     ] {
         assert_refused(&format!("QUOTAD_{name}"), value, allowed);
     }
