@@ -163,6 +163,7 @@ impl Decision {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::cost::LIMIT_MAX;
 
     fn reached(limit: u64, used: u64, percent: u64, charged: u64) -> bool {
         let (name, reset_at, period) = (LimitName::hour(), Timestamp::from_micros(0), Period::from_seconds(1));
@@ -176,6 +177,6 @@ mod tests {
         assert!(reached(100, 100, 80, 100) && reached(100, 100, 100, 100) && !reached(100, 100, 100, 0));
         // The part of a limit of 3 is rounded up; one of 0 has none.
         assert!(!reached(3, 2, 80, 1) && reached(3, 3, 80, 1) && !reached(0, 0, 80, 0) && !reached(0, 5, 100, 5));
-        assert!(reached(u64::MAX, u64::MAX, 80, u64::MAX));
+        assert!(reached(LIMIT_MAX, LIMIT_MAX, 80, LIMIT_MAX));
     }
 }
