@@ -5,6 +5,7 @@ mod export;
 mod messages;
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -12,8 +13,19 @@ use serde_json::{Value, json};
 use crate::support::postgres_server;
 use crate::support::quotad::{ADMIN_KEY, Backend, Quotad, Start, Stores};
 use crate::support::tcp_proxy::TcpProxy;
+use crate::support::until;
 
 const CHECK: &str = "/api/v2/check";
+
+const WITHIN: Duration = Duration::from_secs(20);
+
+/// A service whose database is asked by way of a proxy, and the proxy.
+async fn behind_a_proxy() -> (Quotad, TcpProxy) {
+    let url = postgres_server::database();
+    let proxy = TcpProxy::before(postgres_server::port()).await;
+    let start = Start::new().postgres(&postgres_server::url_through(&url, &proxy)).set("LOG_FORMAT", "json");
+    (start.set("WORKERS", "1").set("SHARDS", "1").start().await, proxy)
+}
 
 /// The lines of the log that are JSON: standard output stands in the same file.
 fn lines(quotad: &Quotad) -> Vec<Value> {
@@ -95,14 +107,7 @@ async fn a_refused_credential_is_a_line_at_debug_with_the_id() {
 
 #[tokio::test]
 async fn an_answer_that_failed_is_one_line_with_its_cause_and_id_and_lines_are_bounded() {
-    let url = postgres_server::database();
-    let proxy = TcpProxy::before(postgres_server::port()).await;
-    let quotad = Start::new()
-        .postgres(&postgres_server::url_through(&url, &proxy))
-        .set("LOG_FORMAT", "json")
-        .set("WORKERS", "1")
-        .start()
-        .await;
+    let (quotad, proxy) = behind_a_proxy().await;
     proxy.refuse(true);
     proxy.cut();
     let path = "/api/v2/admin/quotas/u-4711/history";
@@ -113,7 +118,7 @@ async fn an_answer_that_failed_is_one_line_with_its_cause_and_id_and_lines_are_b
     for number in 0..30 {
         ask(format!("mine-{number}")).await;
     }
-    tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
+    tokio::time::sleep(Duration::from_millis(1100)).await;
     ask("mine-last".to_owned()).await;
 
     let lines = lines(&quotad);
@@ -133,4 +138,26 @@ async fn an_answer_that_failed_is_one_line_with_its_cause_and_id_and_lines_are_b
     let told: u64 = failed.iter().map(|line| 1 + left_out(line)).sum();
     assert_eq!(told, 31, "those without a line are counted in the next");
     assert!(!quotad.log().contains("u-4711"), "a line names the route and no user");
+}
+
+#[tokio::test]
+async fn what_lasts_is_told_when_it_begins_and_when_it_ends() {
+    let (quotad, proxy) = behind_a_proxy().await;
+    let told = |message: &str| lines(&quotad).iter().filter(|line| line["message"] == message).count();
+    let away = "accounts can't be read: tiers of tokens and defaults hold for users not remembered";
+    proxy.refuse(true);
+    proxy.cut();
+    for number in 0..5 {
+        assert_eq!(quotad.check(json!({"user_id": format!("away-{number}")})).await.status, 200);
+    }
+    assert_eq!((told(away), told("accounts are read again")), (1, 0));
+    proxy.refuse(false);
+    let mut number = 0;
+    until(WITHIN, "accounts are read again", async || {
+        number += 1;
+        assert_eq!(quotad.check(json!({"user_id": format!("back-{number}")})).await.status, 200);
+        (told("accounts are read again") == 1).then_some(())
+    })
+    .await;
+    assert_eq!(told(away), 1);
 }

@@ -2,19 +2,16 @@
 
 use std::collections::BTreeSet;
 use std::net::TcpListener;
-use std::time::Duration;
 
 use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::CHECK;
 use super::collector::{Collector, attributes};
+use super::{CHECK, WITHIN};
 use crate::support::quotad::{ADMIN_KEY, Backend, Start, Stores};
 use crate::support::until;
-
-const WITHIN: Duration = Duration::from_secs(20);
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const CALLER: &str = "b7ad6b7169203331";
