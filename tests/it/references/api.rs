@@ -105,8 +105,9 @@ fn route_row(
         // What makes a request unreadable is told of in several, by what the route takes.
         let separator = if status == "400" { ", or " } else { "\n" };
         for reason in cell(text(answer, "description")).split(separator) {
-            if !known.iter().any(|told| told.eq_ignore_ascii_case(reason)) {
-                known.push(reason.to_owned());
+            let reason = reason.strip_prefix("A path").map_or(reason.to_owned(), |rest| format!("a path{rest}"));
+            if !known.iter().any(|told| told.eq_ignore_ascii_case(&reason)) {
+                known.push(reason);
             }
         }
     }
