@@ -70,6 +70,8 @@ fn run(block: &Block, refusal_shown: bool, quotad: &Quotad, folder: &Path) -> Op
     let (_, program) = LANGUAGES.iter().find(|(language, _)| *language == block.language).expect("a language");
     let mut command = Command::new("timeout");
     command.arg(BLOCK_WITHIN_SECONDS).args(*program).arg(block.text.replace(ADDRESS, quotad.address()));
+    // Nothing of this machine's settings.
+    command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
     command.current_dir(folder).env("HOME", if refusal_shown { Path::new("/nonexistent") } else { folder });
     let output = command.stdin(Stdio::null()).output().expect("timeout runs");
     (block.language == "sh" || output.status.code() != Some(NOT_FOUND)).then_some(output)
