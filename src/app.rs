@@ -5,15 +5,17 @@ mod credential_limit;
 pub mod healthcheck;
 mod key_uses;
 mod notices;
+mod patience;
 mod records;
+mod server;
 mod watch;
 
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use actix_web::App;
 use actix_web::middleware::{Condition, from_fn};
-use actix_web::{App, HttpServer};
 use tokio::sync::Notify;
 
 use crate::clock::Clock;
@@ -31,12 +33,6 @@ use crate::policy::PolicyStore;
 use key_uses::KeyUses;
 use notices::Notices;
 use records::DatabaseRecords;
-
-/// After SIGTERM, in-flight requests have so long to be answered.
-const DRAIN_SECONDS: u64 = 5;
-
-/// Connections that wait for a worker.
-const BACKLOG: u32 = 4096;
 
 /// Why the service could not start, or did not stop cleanly.
 #[derive(Debug, thiserror::Error)]
@@ -150,29 +146,21 @@ async fn run(settings: Settings, instance: u64, metrics: Arc<Metrics>, traces: T
     let attempts = Arc::default();
     let edge = http::Edge::new(instance, traces, clock.clone());
     let state = http::State { limiter, policy, books: books.clone(), identity, attempts, clock, metrics };
-    let address = settings.http.listen;
     if let Some(keys) = state.identity.published_keys() {
         jwks::start(Arc::clone(keys)).await;
     }
     let limiting = credential_limit.clone();
-    let server = HttpServer::new(move || {
+    let app = move || {
         let has_keys = state.identity.published_keys().is_some();
         App::new()
             .wrap(Condition::new(has_keys, from_fn(http::look_for_key)))
             .wrap(limiting.clone())
             .wrap(edge.clone())
             .configure(http::routes(state.clone()))
-    });
-    let server = server
-        .workers(settings.http.workers)
-        .backlog(BACKLOG)
-        .shutdown_timeout(DRAIN_SECONDS)
-        .disable_signals()
-        .bind(address)
-        .map_err(|source| AppError::Listen { address, source })?;
-    let address = server.addrs().first().copied().unwrap_or(address);
+    };
+    let address = settings.http.listen;
+    let (address, server) = server::listen(&settings, app).map_err(|source| AppError::Listen { address, source })?;
     greet(address, &settings, &admin_key);
-    let server = server.run();
     let handle = server.handle();
     // Actix's own handling of signals would stop every arbiter, and with it the shards and the books, before they are flushed.
     actix::spawn(async move {

@@ -16,8 +16,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 
 pub use fields::{DatabaseLocation, database_location};
-use names::Shown;
-pub use names::{Audience, NAMES, Name};
+pub use names::{Audience, NAMES, Name, Shown};
 pub use redis::RedisSettings;
 pub use redis_url::{HostPort, RedisPlace, host_port};
 pub use secret::Secret;

@@ -58,7 +58,7 @@ const fn later(name: Name) -> Name {
 pub const NAMES: &[Name] = &[
     own("LISTEN", "127.0.0.1:8080", "HTTP address, as address:port"),
     later(own("GRPC_LISTEN", "", "Envoy rate-limit-service address")),
-    own("WORKERS", "the number of cores", "HTTP worker threads, 1 to 1024"),
+    own("WORKERS", "the number of cores", "HTTP worker threads, 1 to 512"),
     own("SHARDS", "the number of cores", "limiter shard actors, each on a thread of its own, 1 to 1024"),
     own("SHARD_MAILBOX", "16384", "checks that may wait at one shard, 1 to 1000000; past it a check gets 503"),
     own("CACHE_CAPACITY", "1000000", "subjects whose counters are held in memory over all shards, 1 to 100000000"),

@@ -172,7 +172,7 @@ fn http(source: &Source<'_>) -> Result<HttpSettings, SettingsError> {
     let default = SocketAddr::from(([127, 0, 0, 1], 8080));
     Ok(HttpSettings {
         listen: source.read("LISTEN", default, "address:port, as 127.0.0.1:8080", |text| text.parse().ok())?,
-        workers: source.number("WORKERS", cores(), 1, 1024)?,
+        workers: source.number("WORKERS", cores().min(512), 1, 512)?,
     })
 }
 
