@@ -40,11 +40,11 @@ pub async fn put_user(
     state: Data<State>,
     request: HttpRequest,
     InPath(id): InPath,
-    Body(bytes): Body,
+    body: Body,
 ) -> Result<HttpResponse, Problem> {
     let admin = caller::admin(&state, &request)?;
     let user = subject::user_id(&id)?;
-    let UserBody { tier, reset_schedule } = body::parse(&request, &bytes)?;
+    let UserBody { tier, reset_schedule } = body.json(&request).await?;
     let tier = tier.map(|text| subject::known_tier(&state.limiter.policy(), &text)).transpose()?;
     let reset_schedule = reset_schedule.filter(|schedule| *schedule != ResetSchedule::default());
     let entry = UserEntry { tier, reset_schedule };

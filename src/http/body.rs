@@ -1,7 +1,9 @@
 //! Reading bodies and queries, and saying what is wrong with them: 400 for what is no JSON or has an unknown field, 422 for
 //! a field that can't be taken.
 
-use std::pin::Pin;
+use std::convert::Infallible;
+use std::fmt;
+use std::future::{Ready, ready};
 use std::time::Duration;
 
 use actix_web::dev::Payload;
@@ -20,30 +22,50 @@ pub const BODY_MAX_BYTES: usize = 1024 * 1024;
 /// A body that is not there by then is given up, as actix gives up a head.
 const BODY_WITHIN: Duration = Duration::from_secs(5);
 
-/// A body as it came, at most 1 MiB and within 5 s.
-#[derive(Debug)]
-pub struct Body(pub Bytes);
+/// A body that nobody has read yet: strangers could fill the memory with theirs, so a handler reads it when it knows who is calling.
+pub struct Body(Payload);
 
-impl FromRequest for Body {
-    type Error = Problem;
-    type Future = Pin<Box<dyn Future<Output = Result<Self, Problem>>>>;
-
-    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let bytes = Bytes::from_request(request, payload);
-        Box::pin(async move {
-            let mut bytes = std::pin::pin!(bytes);
-            // Most bodies come with their head, and need no timer.
-            let bytes = match bytes.as_mut().now_or_never() {
-                Some(bytes) => bytes,
-                None => tokio::time::timeout(BODY_WITHIN, bytes).await.map_err(|_| Problem::too_slow())?,
-            };
-            bytes.map(Body).map_err(error::payload)
-        })
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Body")
     }
 }
 
-/// Reads a JSON body.
-pub fn parse<T: DeserializeOwned>(request: &HttpRequest, bytes: &[u8]) -> Result<T, Problem> {
+impl FromRequest for Body {
+    type Error = Infallible;
+    type Future = Ready<Result<Self, Infallible>>;
+
+    fn from_request(_request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        ready(Ok(Self(payload.take())))
+    }
+}
+
+impl Body {
+    /// Reads it as JSON.
+    pub async fn json<T: DeserializeOwned>(self, request: &HttpRequest) -> Result<T, Problem> {
+        let bytes = self.bytes(request).await?;
+        parse(request, &bytes)
+    }
+
+    /// The same, of a request that may come without a body.
+    pub async fn json_if_any<T: DeserializeOwned>(self, request: &HttpRequest) -> Result<Option<T>, Problem> {
+        let bytes = self.bytes(request).await?;
+        if bytes.is_empty() { Ok(None) } else { parse(request, &bytes).map(Some) }
+    }
+
+    /// As it came, at most 1 MiB and within 5 s.
+    async fn bytes(mut self, request: &HttpRequest) -> Result<Bytes, Problem> {
+        let mut bytes = std::pin::pin!(Bytes::from_request(request, &mut self.0));
+        // Most bodies come with their head, and need no timer.
+        let bytes = match bytes.as_mut().now_or_never() {
+            Some(bytes) => bytes,
+            None => tokio::time::timeout(BODY_WITHIN, bytes).await.map_err(|_| Problem::too_slow())?,
+        };
+        bytes.map_err(error::payload)
+    }
+}
+
+fn parse<T: DeserializeOwned>(request: &HttpRequest, bytes: &[u8]) -> Result<T, Problem> {
     let is_json = request
         .headers()
         .get(header::CONTENT_TYPE)

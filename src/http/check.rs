@@ -68,10 +68,10 @@ pub async fn one(
     state: Data<State>,
     outbox: Data<Outbox>,
     request: HttpRequest,
-    Body(bytes): Body,
+    body: Body,
 ) -> Result<HttpResponse, Problem> {
     caller::service(&state, &request)?;
-    let check = body::parse::<CheckBody>(&request, &bytes)?.into_check(&state.identity, &state.limiter.policy())?;
+    let check = body.json::<CheckBody>(&request).await?.into_check(&state.identity, &state.limiter.policy())?;
     let decision = outbox.check(check).await?;
     Ok(answer(&decision, state.limiter.is_enforcing()))
 }
@@ -80,10 +80,10 @@ pub async fn batch(
     state: Data<State>,
     outbox: Data<Outbox>,
     request: HttpRequest,
-    Body(bytes): Body,
+    body: Body,
 ) -> Result<HttpResponse, Problem> {
     caller::service(&state, &request)?;
-    let BatchBody { checks } = body::parse(&request, &bytes)?;
+    let BatchBody { checks } = body.json(&request).await?;
     if checks.is_empty() || checks.len() > BATCH_MAX {
         return Err(Problem::invalid("checks", "must hold 1 to 1000 checks"));
     }

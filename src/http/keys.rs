@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::body::Body;
 use super::error::Problem;
 use super::path::InPath;
-use super::{State, body, caller, subject};
+use super::{State, caller, subject};
 use crate::domain::credential::{ApiKeyRecord, KeyId, KeyRotated, KeyRotation, Role};
 use crate::domain::time::{Period, Timestamp};
 use crate::identity::api_key::{self, NewKey};
@@ -50,9 +50,9 @@ pub async fn list(state: Data<State>, request: HttpRequest) -> Result<HttpRespon
     Ok(HttpResponse::Ok().json(json!({ "items": keys.iter().map(key_json).collect::<Vec<_>>(), "next": null })))
 }
 
-pub async fn create(state: Data<State>, request: HttpRequest, Body(bytes): Body) -> Result<HttpResponse, Problem> {
+pub async fn create(state: Data<State>, request: HttpRequest, body: Body) -> Result<HttpResponse, Problem> {
     let admin = caller::admin(&state, &request)?;
-    let asked: KeyBody = body::parse(&request, &bytes)?;
+    let asked: KeyBody = body.json(&request).await?;
     let now = state.clock.now();
     if asked.name.is_empty() || asked.name.chars().count() > NAME_MAX_CHARS {
         return Err(Problem::invalid("name", "must have 1 to 100 characters"));

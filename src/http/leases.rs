@@ -8,7 +8,7 @@ use super::body::Body;
 use super::error::Problem;
 use super::path::InPath;
 use super::subject::{UserText, known_tier, lease_ask, subject_of};
-use super::{State, body, caller, decision, headers};
+use super::{State, caller, decision, headers};
 use crate::domain::decision::{Decision, SlotStatus};
 use crate::domain::lease::{ChangeLease, LEASE_MAX_SECONDS, LeaseAsk, LeaseId, LeaseKind, LeaseWish};
 use crate::domain::time::{Period, Timestamp};
@@ -44,10 +44,10 @@ pub async fn take(
     state: Data<State>,
     outbox: Data<Outbox>,
     request: HttpRequest,
-    Body(bytes): Body,
+    body: Body,
 ) -> Result<HttpResponse, Problem> {
     caller::service(&state, &request)?;
-    let TakeBody { user_id, ip, tier, kind, ttl_seconds } = body::parse(&request, &bytes)?;
+    let TakeBody { user_id, ip, tier, kind, ttl_seconds } = body.json(&request).await?;
     let subject = subject_of(&state.identity, user_id, ip.as_deref())?;
     let tier = tier.map(|text| known_tier(&state.limiter.policy(), &text)).transpose()?;
     let lease = lease_ask(kind, lasting(ttl_seconds)?)?;
@@ -67,10 +67,10 @@ pub async fn renew(
     outbox: Data<Outbox>,
     request: HttpRequest,
     InPath(id): InPath,
-    Body(bytes): Body,
+    body: Body,
 ) -> Result<HttpResponse, Problem> {
     caller::service(&state, &request)?;
-    let RenewBody { ttl_seconds } = body::parse(&request, &bytes)?;
+    let RenewBody { ttl_seconds } = body.json(&request).await?;
     let lasts = lasting(ttl_seconds)?;
     let id = LeaseId::parse(&id).ok_or_else(not_held)?;
     let expires_at = state.limiter.change_lease(id.clone(), ChangeLease::Renew(lasts)).await?.ok_or_else(not_held)?;

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::body::Body;
 use super::error::Problem;
 use super::path::InPath;
-use super::{State, body, caller, precondition};
+use super::{State, caller, precondition};
 use crate::domain::endpoint::{EndpointCost, EndpointCosts};
 use crate::domain::limit::Limit;
 use crate::domain::policy::TierRemoval;
@@ -56,10 +56,10 @@ pub async fn put_tier(
     state: Data<State>,
     request: HttpRequest,
     InPath(name): InPath,
-    Body(bytes): Body,
+    body: Body,
 ) -> Result<HttpResponse, Problem> {
     let admin = caller::admin(&state, &request)?;
-    let tier = body::parse::<TierBody>(&request, &bytes)?.into_tier(&name)?;
+    let tier = body.json::<TierBody>(&request).await?.into_tier(&name)?;
     let expected = expected_of(&state, &request, &tier.name)?;
     if !state.books.put_tier(&tier, &caller::author(&state, &request, &admin).expecting(expected)).await? {
         return Err(Problem::conflict("there are 1000 tiers already"));
@@ -97,13 +97,9 @@ pub async fn endpoints(state: Data<State>, request: HttpRequest) -> Result<HttpR
     Ok(costs_shown(&state.limiter.policy().endpoint_costs))
 }
 
-pub async fn put_endpoints(
-    state: Data<State>,
-    request: HttpRequest,
-    Body(bytes): Body,
-) -> Result<HttpResponse, Problem> {
+pub async fn put_endpoints(state: Data<State>, request: HttpRequest, body: Body) -> Result<HttpResponse, Problem> {
     let admin = caller::admin(&state, &request)?;
-    let EndpointsBody { costs } = body::parse(&request, &bytes)?;
+    let EndpointsBody { costs } = body.json(&request).await?;
     let costs = EndpointCosts::new(costs).map_err(|error| Problem::invalid(error.field, error.message))?;
     let mut expected = precondition::expected(&request)?;
     if !state.policy.has_api_costs() {

@@ -9,7 +9,7 @@ use super::decision::{LimitView, OverrideView};
 use super::error::Problem;
 use super::path::InPath;
 use super::subject::{parse_ip, user_id};
-use super::{State, body, caller, headers, precondition};
+use super::{State, caller, headers, precondition};
 use crate::domain::account::QuotaOverride;
 use crate::domain::cost::LIMIT_MAX;
 use crate::domain::decision::LimitStatus;
@@ -81,11 +81,11 @@ pub async fn put_override(
     state: Data<State>,
     request: HttpRequest,
     InPath(id): InPath,
-    Body(bytes): Body,
+    body: Body,
 ) -> Result<HttpResponse, Problem> {
     let admin = caller::admin(&state, &request)?;
     let user = user_id(&id)?;
-    let quota_override = body::parse::<OverrideBody>(&request, &bytes)?.into_override(&user, state.clock.now())?;
+    let quota_override = body.json::<OverrideBody>(&request).await?.into_override(&user, state.clock.now())?;
     fits_logs(&state, &user, &quota_override).await?;
     let author = caller::author(&state, &request, &admin).expecting(precondition::expected(&request)?);
     state.books.put_override(&user, &quota_override, &author).await?;
@@ -125,20 +125,20 @@ pub async fn reset_user(
     state: Data<State>,
     request: HttpRequest,
     InPath(id): InPath,
-    Body(bytes): Body,
+    body: Body,
 ) -> Result<HttpResponse, Problem> {
     let admin = caller::admin(&state, &request)?;
-    reset(&state, &request, &admin, Subject::User(user_id(&id)?), &bytes).await
+    reset(&state, &request, &admin, Subject::User(user_id(&id)?), body).await
 }
 
 pub async fn reset_ip(
     state: Data<State>,
     request: HttpRequest,
     InPath(ip): InPath,
-    Body(bytes): Body,
+    body: Body,
 ) -> Result<HttpResponse, Problem> {
     let admin = caller::admin(&state, &request)?;
-    reset(&state, &request, &admin, parse_ip(&state.identity, &ip)?, &bytes).await
+    reset(&state, &request, &admin, parse_ip(&state.identity, &ip)?, body).await
 }
 
 async fn reset(
@@ -146,9 +146,9 @@ async fn reset(
     request: &HttpRequest,
     admin: &Caller,
     subject: Subject,
-    bytes: &[u8],
+    body: Body,
 ) -> Result<HttpResponse, Problem> {
-    let names = if bytes.is_empty() { None } else { body::parse::<ResetBody>(request, bytes)?.limits };
+    let names = body.json_if_any::<ResetBody>(request).await?.and_then(|asked| asked.limits);
     let known = state.limiter.status(subject.clone(), None).await?.plan;
     let read = |text: String| {
         let name = LimitName::parse(&text).ok().filter(|name| known.limit(name).is_some());
