@@ -53,6 +53,16 @@ impl ClientAddress {
             IpAddr::V6(v6) => IpNet::V6(truncate(v6, ipv6_prefix.min(128))),
         })
     }
+
+    /// The one way to write it: however the bits behind a prefix are written, the subject is the same. Of IPv4 there are whole
+    /// addresses alone.
+    fn of_net(net: IpNet) -> Option<Self> {
+        match (net.addr().to_canonical(), net.prefix_len() == net.max_prefix_len()) {
+            (whole @ IpAddr::V4(_), true) => Some(Self::new(whole, 128)),
+            (IpAddr::V6(v6), _) => Some(Self(IpNet::V6(truncate(v6, net.prefix_len())))),
+            (IpAddr::V4(_), false) => None,
+        }
+    }
 }
 
 fn truncate(address: Ipv6Addr, prefix: u8) -> Ipv6Net {
@@ -86,7 +96,7 @@ impl Subject {
             Some(("user", id)) => UserId::parse(id).map(Subject::User).map_err(|_| InvalidSubject),
             Some(("ip", address)) => {
                 let net = address.parse::<IpNet>().or_else(|_| address.parse::<IpAddr>().map(IpNet::from));
-                net.map(|net| Subject::Ip(ClientAddress(net))).map_err(|_| InvalidSubject)
+                net.ok().and_then(ClientAddress::of_net).map(Subject::Ip).ok_or(InvalidSubject)
             }
             _ => Err(InvalidSubject),
         }
@@ -142,5 +152,21 @@ mod tests {
             assert_eq!(Subject::parse(&subject.to_string()), Ok(subject));
         }
         assert!(Subject::parse("host:x").is_err());
+    }
+
+    #[test]
+    fn a_subject_has_one_text_however_it_is_written() {
+        for (text, expected) in [
+            ("ip:2001:DB8::5/64", Some("ip:2001:db8::/64")),
+            ("ip:2001:db8:0::/64", Some("ip:2001:db8::/64")),
+            ("ip:::ffff:10.0.0.1", Some("ip:10.0.0.1")),
+            ("ip:::ffff:10.0.0.1/128", Some("ip:10.0.0.1")),
+            ("ip:10.0.0.1/32", Some("ip:10.0.0.1")),
+            ("ip:10.0.0.0/8", None),
+            ("ip:::ffff:10.0.0.0/104", None),
+        ] {
+            assert_eq!(Subject::parse(text).ok().map(|subject| subject.to_string()).as_deref(), expected, "{text}");
+        }
+        assert_eq!(Subject::parse("ip:2001:db8::5/64"), Subject::parse("ip:2001:db8::/64"));
     }
 }
