@@ -82,10 +82,10 @@ pub async fn rotate(
     state: Data<State>,
     request: HttpRequest,
     InPath(id): InPath,
-    Body(bytes): Body,
+    body: Body,
 ) -> Result<HttpResponse, Problem> {
     let admin = caller::admin(&state, &request)?;
-    let asked = if bytes.is_empty() { RotateBody::default() } else { body::parse(&request, &bytes)? };
+    let asked: RotateBody = body.json_if_any(&request).await?.unwrap_or_default();
     if asked.overlap_seconds > OVERLAP_MAX_SECONDS {
         return Err(Problem::invalid("overlap_seconds", "must be from 0 to 2592000"));
     }
