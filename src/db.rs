@@ -38,6 +38,7 @@ mod rollup;
 mod schema;
 mod sqlite;
 mod state_codec;
+mod webhooks;
 
 pub use changes::Changes;
 pub use copy::CopiedTable;

@@ -43,6 +43,9 @@ pub(super) mod dialect {
     /// After a query: what it reads stays as it is until the transaction ends.
     pub(in crate::db) const HELD: &str = "FOR SHARE";
 
+    /// After a query: its rows are locked for this transaction, and those that others have locked are left to them.
+    pub(in crate::db) const SKIP_LOCKED: &str = "FOR UPDATE SKIP LOCKED";
+
     /// The sum of a column, at most 2^53 - 1. The sum of bigints is a numeric, which can't overflow.
     pub(in crate::db) fn sum(column: &str) -> String {
         format!("CAST(LEAST(COALESCE(SUM({column}), 0), 9007199254740991) AS BIGINT)")

@@ -28,6 +28,9 @@ const REMOVE_COUNTERS: &str = "DELETE FROM counters WHERE whole_at <= $1 AND sub
 const REMOVE_CURSORS: &str = "DELETE FROM flush_cursor WHERE applied_at < $1 AND instance IN \
      (SELECT instance FROM flush_cursor WHERE applied_at < $1 LIMIT $2)";
 
+const REMOVE_WEBHOOKS: &str = "DELETE FROM webhook_events WHERE id IN \
+     (SELECT id FROM webhook_events WHERE state <> 'pending' AND kept_until < $1 LIMIT $2)";
+
 const REMOVE_CHANGES: &str = "DELETE FROM changes WHERE version IN \
      (SELECT version FROM changes WHERE version <= $1 LIMIT $2)";
 
@@ -38,11 +41,13 @@ impl Database {
         self.remove_by_pieces(REMOVE_USAGE, hour.as_micros()).await
     }
 
-    /// Removes counters that are whole again, cursors of instances long gone, and changes that everybody has seen.
+    /// Removes counters that are whole again, cursors of instances long gone, webhook events that were settled some days ago,
+    /// and changes that everybody has seen.
     pub async fn remove_leftovers(&self, now: Timestamp) -> Result<(), DbError> {
         self.remove_by_pieces(REMOVE_COUNTERS, now.as_micros()).await?;
         let gone = now.as_micros().saturating_sub(CURSOR_KEPT.as_micros());
         self.remove_by_pieces(REMOVE_CURSORS, gone).await?;
+        self.remove_by_pieces(REMOVE_WEBHOOKS, now.as_micros()).await?;
         let newest = on!(self, read, "read what changed", retention::newest_version())?;
         self.remove_by_pieces(REMOVE_CHANGES, newest.saturating_sub(VERSIONS_KEPT)).await?;
         Ok(())

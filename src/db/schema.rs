@@ -166,3 +166,24 @@ diesel::table! {
         updated_at -> BigInt,
     }
 }
+
+diesel::table! {
+    webhook_events (id) {
+        id -> Text,
+        kind -> Text,
+        subject -> Nullable<Text>,
+        limit_name -> Nullable<Text>,
+        threshold -> Nullable<BigInt>,
+        window_end -> Nullable<BigInt>,
+        body -> Text,
+        state -> Text,
+        attempts -> BigInt,
+        created_at -> BigInt,
+        due_at -> BigInt,
+        give_up_at -> BigInt,
+        kept_until -> BigInt,
+        settled_at -> Nullable<BigInt>,
+        answer -> Nullable<BigInt>,
+        error -> Nullable<Text>,
+    }
+}

@@ -44,6 +44,9 @@ pub(super) mod dialect {
     /// After a query: what it reads stays as it is until the transaction ends. There is one writer.
     pub(in crate::db) const HELD: &str = "";
 
+    /// After a query: nobody else gets its rows. There is one writer.
+    pub(in crate::db) const SKIP_LOCKED: &str = "";
+
     /// The sum of a column, at most 2^53 - 1. `TOTAL` is a double, which is exact up to there and can't overflow.
     pub(in crate::db) fn sum(column: &str) -> String {
         format!("CAST(MIN(TOTAL({column}), 9007199254740991) AS INTEGER)")

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 use super::account::QuotaOverride;
+use super::decision::LimitStatus;
 use super::lease::LeaseKind;
 use super::limit::{Algorithm, LOG_MAX, Limit, LimitName, SlotId, Window};
 use super::schedule::{ResetSchedule, Windows};
@@ -146,6 +147,15 @@ impl PlannedLimit {
             }
         };
         Self { name: limit.name.clone(), rule, requests, enforce: limit.enforce, slot: limit.slot() }
+    }
+
+    /// The end of the window that runs at `now`, of which `status` shows how the limit stands. A limit that slides or fills has
+    /// none of its own: it is cut at multiples of its period since 1970, so that all who ask find the same.
+    pub fn window_end(&self, status: &LimitStatus, now: Timestamp) -> Timestamp {
+        match &self.rule {
+            Rule::FixedWindow(_) => status.reset_at,
+            Rule::SlidingLog(_) | Rule::SlidingCounter(_) | Rule::TokenBucket(_) => self.period(now).next_multiple(now),
+        }
     }
 
     /// The length of the window that runs at `now`, as `w` in `RateLimit-Policy` shows it: of a bucket, the time to fill it.

@@ -6,6 +6,7 @@ use super::{Books, BooksError};
 use crate::db::DbError;
 use crate::domain::account::{Account, QuotaOverride, UserEntry};
 use crate::domain::credential::{ApiKeyRecord, KeyId, KeyRotated, KeyRotation};
+use crate::domain::delivery::{Delivery, DeliveryPlace, DeliveryState};
 use crate::domain::endpoint::EndpointCost;
 use crate::domain::limit::LimitName;
 use crate::domain::listing::{KnownUser, OverrideFilter, OverridePlace, Page, SetOverride};
@@ -62,6 +63,15 @@ impl Books {
         after: Option<&OverridePlace>,
     ) -> Result<Page<SetOverride, OverridePlace>, BooksError> {
         Ok(self.shared.database.list_overrides(filter, limit, after, self.now()).await?)
+    }
+
+    pub async fn list_webhooks(
+        &self,
+        state: Option<DeliveryState>,
+        limit: u32,
+        after: Option<&DeliveryPlace>,
+    ) -> Result<Page<Delivery, DeliveryPlace>, BooksError> {
+        Ok(self.shared.database.list_webhooks(state, limit, after).await?)
     }
 
     /// The user as the database has it now.

@@ -183,6 +183,7 @@ mod rollups;
 mod schema;
 mod service;
 mod sessions;
+mod webhooks;
 
 /// Ends the sessions of all others on this database.
 const END_SESSIONS: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
