@@ -11,6 +11,7 @@ mod redis_url;
 mod secret;
 mod sections;
 mod shown;
+mod webhooks;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -25,6 +26,7 @@ pub use sections::{
     OtlpSettings, PolicySettings, Settings, TierNumbers,
 };
 use shown::in_one_line;
+pub use webhooks::{SigningKey, WebhookSettings};
 
 /// Why a setting can't be used. One line, whatever the value: the variable, its value (secrets masked) and what is allowed.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -178,6 +180,11 @@ mod tests {
             (&[plain, key], "QUOTAD_REDIS_KEY_FILE=/key"),
             (&[tls, cert], "together with REDIS_KEY_FILE"),
             (&[tls, key], "together with REDIS_CERT_FILE"),
+            (
+                &[("QUOTAD_WEBHOOK_URL", "http://ann:pw@h")],
+                "QUOTAD_WEBHOOK_URL=http://ann:***@h is not allowed: events",
+            ),
+            (&[("QUOTAD_WEBHOOK_SECRET", "a text of some twenty-five")], "QUOTAD_WEBHOOK_SECRET=*** is not"),
             (&[plain, ann], "QUOTAD_REDIS_USERNAME=ann"),
             (&[("QUOTAD_REDIS_URL", "redis://ann@h")], "QUOTAD_REDIS_URL=redis://***@h"),
         ] {
@@ -208,6 +215,8 @@ mod tests {
             ("QUOTAD_REDIS_URL", "redis://user:hunter2@localhost:6379/3"),
             ("QUOTAD_DATABASE_URL", "postgres://u:hunter2@localhost/q"),
             ("QUOTAD_JWT_SECRET", "hunter2hunter2hunter2hunter2hunter2"),
+            ("QUOTAD_WEBHOOK_URL", "https://ann:hunter2@h/x?token=hunter2"),
+            ("QUOTAD_WEBHOOK_SECRET", "hunter2hunter2hunter2hunter2hunter2"),
         ])
         .unwrap();
         let text: String = settings.describe().iter().map(|(name, value)| format!("{name}={value}\n")).collect();

@@ -11,6 +11,7 @@ pub mod config;
 pub mod counters;
 pub mod db;
 pub mod domain;
+pub mod events;
 pub mod http;
 pub mod identity;
 pub mod limiter;

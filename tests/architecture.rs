@@ -18,7 +18,7 @@ const FLOORS: [&[&str]; 10] = [
     &["http"],
     &["identity"],
     &["limiter", "policy"],
-    &["counters", "persistence"],
+    &["counters", "events", "persistence"],
     &["db"],
     &["observability"],
     &["config", "clock"],

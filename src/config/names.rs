@@ -94,8 +94,22 @@ pub const NAMES: &[Name] = &[
     own("TRUSTED_PROXIES", "127.0.0.0/8,::1/128", "CIDRs whose forwarding headers are believed, with commas"),
     own("IPV6_PREFIX", "64", "anonymous IPv6 callers are charged by this prefix, 1 to 128"),
     own("FALLBACK_SHARE", "1.0", "part of a limit that an instance grants alone while Redis is away, 0 to 1"),
-    later(shown(Shown::Url, own("WEBHOOK_URL", "", "address of quota events"))),
-    later(shown(Shown::Masked, own("WEBHOOK_SECRET", "", "secret that quota events are signed with"))),
+    shown(
+        Shown::Url,
+        own(
+            "WEBHOOK_URL",
+            "",
+            "where events are sent, https:// or http://; needs WEBHOOK_SECRET; unset: nobody is told",
+        ),
+    ),
+    shown(
+        Shown::Masked,
+        own(
+            "WEBHOOK_SECRET",
+            "",
+            "what events are signed with: `whsec_` and base64 of 24 bytes or more, or a text of 24 bytes or more",
+        ),
+    ),
     own("LOG", "info", "off, error, warn, info, debug or trace, or target=level, with commas, as `info,quotad=debug`"),
     own("LOG_FORMAT", "text", "text or json"),
     shown(

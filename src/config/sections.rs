@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use super::fields::{self, DatabaseLocation};
 use super::parse::Source;
 use super::redis::{self, RedisSettings};
+use super::webhooks::{self, WebhookSettings};
 use super::{Secret, SettingsError};
 use crate::domain::cost::LIMIT_MAX;
 use crate::domain::endpoint::EndpointCost;
@@ -26,6 +27,8 @@ pub struct Settings {
     pub database: DatabaseSettings,
     pub identity: IdentitySettings,
     pub policy: PolicySettings,
+    /// `None`: nobody is told of events.
+    pub webhooks: Option<WebhookSettings>,
     pub log: LogSettings,
     /// `None`: no spans are sent anywhere.
     pub otlp: Option<OtlpSettings>,
@@ -161,6 +164,7 @@ pub fn read(source: &Source<'_>) -> Result<Settings, SettingsError> {
         database: database(source, &data_dir)?,
         identity: identity(source)?,
         policy: policy(source)?,
+        webhooks: webhooks::read(source)?,
         log: log(source)?,
         otlp: otlp(source)?,
         described: Vec::new(),

@@ -76,6 +76,15 @@ pub struct Metrics {
     pub usage_restarts: IntCounter,
     /// The age of the oldest usage that is not in the database; 0 where there is none.
     pub usage_lag_seconds: Gauge,
+    /// Attempts to send an event: those that it was taken by, those after which it is sent again, and the last of those that
+    /// nobody took.
+    pub webhook_delivered: IntCounter,
+    pub webhook_failed: IntCounter,
+    pub webhook_given_up: IntCounter,
+    /// Events that wait to be sent, of all instances.
+    pub webhook_queue_depth: IntGauge,
+    /// Events that found no room.
+    pub webhook_dropped: IntCounter,
 }
 
 impl Metrics {
@@ -100,6 +109,9 @@ impl Metrics {
                 leases.with_label_values(&[kind.as_str(), outcome]);
             }
         }
+        let deliveries = made.counters("quotad_webhook_deliveries_total", "Attempts to send an event", &["outcome"])?;
+        let [webhook_delivered, webhook_failed, webhook_given_up] =
+            ["delivered", "failed", "given_up"].map(|outcome| deliveries.with_label_values(&[outcome]));
         Ok(Self {
             feed: Arc::default(),
             spans_lost: made.counter("quotad_spans_lost_total", "Spans that did not reach the collector")?,
@@ -154,6 +166,11 @@ impl Metrics {
             usage_restarts: made.counter("quotad_usage_restarts_total", "Restarts of the loop that writes usage")?,
             usage_lag_seconds: made
                 .seconds("quotad_usage_lag_seconds", "Age of the oldest usage not in the database")?,
+            webhook_delivered,
+            webhook_failed,
+            webhook_given_up,
+            webhook_queue_depth: made.gauge("quotad_webhook_queue_depth", "Events that wait to be sent")?,
+            webhook_dropped: made.counter("quotad_webhook_dropped_total", "Events that found no room")?,
             // Last: fields are made in the order in which they stand.
             described: made.described(),
             registry: made.registry(),

@@ -103,6 +103,8 @@ fn config_shows_what_is_in_force_and_masks_secrets() {
         .set("DATABASE_URL", "postgres://user:hunter2@localhost/quotad")
         .set("JWT_SECRET", "hunter2hunter2hunter2hunter2hunter2")
         .set("ADMIN_KEY", "hunter2hunter2hunter2hunter2hunter2")
+        .set("WEBHOOK_URL", "https://ann:hunter2@localhost/hooks?token=hunter2")
+        .set("WEBHOOK_SECRET", "whsec_hunter2hunter2hunter2hunter2hunter2hunter2hunter2hunter2")
         .set("SHARDS", "3")
         .env("OMICS_FREE_TIER_LIMIT_HOUR", "7");
     let output = start.run(&["config"]);
@@ -114,6 +116,7 @@ fn config_shows_what_is_in_force_and_masks_secrets() {
     for line in lines {
         assert!(shown.lines().any(|shown| shown.ends_with(line)), "{line} in {shown}");
     }
+    assert!(shown.contains("https://ann:***@localhost/hooks?token=***"), "{shown}");
     assert!(shown.contains("localhost:6379") && shown.contains("localhost/quotad"), "{shown}");
 }
 
