@@ -21,6 +21,7 @@ use tokio::sync::Notify;
 use crate::clock::Clock;
 use crate::config::{DatabaseLocation, DatabaseSettings, Settings};
 use crate::db::{CopiedTable, Database, DbError};
+use crate::events::{WebhookError, Webhooks};
 use crate::http;
 use crate::identity::{Identity, IdentityError, jwks};
 use crate::limiter::{self, Shards, StartError};
@@ -51,6 +52,8 @@ pub enum AppError {
     Books(#[from] BooksError),
     #[error("cannot verify credentials")]
     Identity(#[from] IdentityError),
+    #[error("cannot send webhooks")]
+    Webhooks(#[from] WebhookError),
     #[error("cannot make the metrics")]
     Metrics(#[from] prometheus::Error),
     #[error(transparent)]
@@ -110,11 +113,13 @@ async fn run(settings: Settings, instance: u64, metrics: Arc<Metrics>, traces: T
     let database = Database::connect(&settings.database)?;
     database.migrate().await?;
     let (name, bounds) = (instance_name(instance), LedgerBounds::default());
-    let books = Books::start(database.clone(), &settings.database, clock.clone(), name, bounds);
+    let books = Books::start(database.clone(), &settings.database, clock.clone(), name.clone(), bounds);
     let identity = Identity::new(&settings.identity, &admin_key.key)?;
 
     let file = settings.policy.file.clone();
     let policy = PolicyStore::start(settings.policy.layer(), file, books.clone(), clock.clone()).await?;
+    let start = |webhooks| Webhooks::start(webhooks, database.clone(), clock.clone(), Arc::clone(&metrics), name);
+    let (webhooks, telling) = settings.webhooks.as_ref().map(start).transpose()?.unzip();
     let shards = Shards::start(limiter::Parts {
         limiter: settings.limiter.clone(),
         redis: settings.redis.clone(),
@@ -123,6 +128,7 @@ async fn run(settings: Settings, instance: u64, metrics: Arc<Metrics>, traces: T
         metrics: Arc::clone(&metrics),
         clock: clock.clone(),
         instance,
+        outlet: webhooks.as_ref().map(|webhooks| webhooks.outlet().clone()),
     })
     .await?;
     let limiter = shards.limiter.clone();
@@ -145,7 +151,7 @@ async fn run(settings: Settings, instance: u64, metrics: Arc<Metrics>, traces: T
     let credential_limit = credential_limit::start(&clock).await?;
     let attempts = Arc::default();
     let edge = http::Edge::new(instance, traces, clock.clone());
-    let state = http::State { limiter, policy, books: books.clone(), identity, attempts, clock, metrics };
+    let state = http::State { limiter, policy, books: books.clone(), identity, attempts, clock, metrics, webhooks };
     if let Some(keys) = state.identity.published_keys() {
         jwks::start(Arc::clone(keys)).await;
     }
@@ -177,7 +183,14 @@ async fn run(settings: Settings, instance: u64, metrics: Arc<Metrics>, traces: T
     credential_limit.stop().await;
     key_uses.stop().await;
     shards.stop().await;
-    books.close().await?;
+    // Both have some seconds of the same ten.
+    let told = async {
+        if let Some(telling) = telling {
+            telling.stop().await;
+        }
+    };
+    let (closed, ()) = tokio::join!(books.close(), told);
+    closed?;
     tracing::info!("stopped");
     Ok(())
 }

@@ -4,7 +4,6 @@
 //! tries again what was not taken. Between the two stands the table: what is in it outlives this process.
 
 mod courier;
-mod outlet;
 mod recorder;
 mod sender;
 mod signature;
@@ -24,8 +23,8 @@ use crate::domain::delivery::{Attempt, Claim, NewDelivery, Outcome};
 use crate::domain::event::{About, Event, EventId};
 use crate::domain::time::Period;
 use crate::observability::metrics::Metrics;
+use crate::observability::outlet::Outlet;
 
-pub use outlet::Outlet;
 use sender::Sender;
 
 /// Events that wait to be written: so many are held while the database is away. The next find no room.

@@ -29,6 +29,7 @@ mod routing;
 pub mod shard;
 mod shards;
 mod spans;
+mod thresholds;
 mod usage;
 
 use std::sync::Arc;

@@ -4,4 +4,5 @@ pub mod chain;
 pub mod feed;
 pub mod logging;
 pub mod metrics;
+pub mod outlet;
 pub mod traces;

@@ -56,8 +56,17 @@ impl LimitStatus {
 
     /// Whether a charge, which `used` holds already, took the limit to this part of itself: it had used less before.
     pub const fn reached(&self, percent: u64, charged: Cost) -> bool {
-        let part = self.limit.saturating_mul(percent).div_ceil(100);
-        part <= self.used && self.used.saturating_sub(charged.units()) < part
+        self.is_at(percent) && self.used.saturating_sub(charged.units()) < self.part(percent)
+    }
+
+    /// Whether this part of the limit, or more, is used. A limit of nothing has no parts.
+    pub const fn is_at(&self, percent: u64) -> bool {
+        self.limit > 0 && self.part(percent) <= self.used
+    }
+
+    /// In units, rounded up.
+    const fn part(&self, percent: u64) -> u64 {
+        self.limit.saturating_mul(percent).div_ceil(100)
     }
 }
 
@@ -178,5 +187,28 @@ mod tests {
         // The part of a limit of 3 is rounded up; one of 0 has none.
         assert!(!reached(3, 2, 80, 1) && reached(3, 3, 80, 1) && !reached(0, 0, 80, 0) && !reached(0, 5, 100, 5));
         assert!(reached(LIMIT_MAX, LIMIT_MAX, 80, LIMIT_MAX));
+    }
+
+    #[test]
+    fn a_limit_is_at_a_part_from_it_on() {
+        let at = |used, limit| {
+            let (name, reset_at, period) = (LimitName::hour(), Timestamp::from_micros(0), Period::from_seconds(1));
+            let status = LimitStatus { name, limit, used, reset_at, period, enforce: true };
+            [80, 100].map(|percent| status.is_at(percent))
+        };
+        for (used, limit, expected) in [
+            (79, 100, [false, false]),
+            (80, 100, [true, false]),
+            (100, 100, [true, true]),
+            (7, 5, [true, true]),
+            (2, 3, [false, false]),
+            (1, 1, [true, true]),
+            (0, 1, [false, false]),
+            (5, 0, [false, false]),
+            (LIMIT_MAX - 1, LIMIT_MAX, [true, false]),
+            (u64::MAX, LIMIT_MAX, [true, true]),
+        ] {
+            assert_eq!(at(used, limit), expected, "{used} of {limit}");
+        }
     }
 }

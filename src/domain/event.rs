@@ -6,7 +6,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::decision::{LimitStatus, Source};
+use super::decision::Source;
 use super::limit::LimitName;
 use super::subject::Subject;
 use super::tier::TierName;
@@ -77,13 +77,6 @@ pub struct Threshold {
     pub source: Source,
 }
 
-/// Whether so much of a limit is used. A limit of nothing has no parts.
-pub fn is_reached(percent: u64, status: &LimitStatus) -> bool {
-    let used = u128::from(status.used).saturating_mul(100);
-    let part = u128::from(status.limit).saturating_mul(u128::from(percent));
-    status.limit > 0 && used >= part
-}
-
 #[derive(Serialize)]
 struct Body<'a, Data> {
     r#type: &'a str,
@@ -148,35 +141,6 @@ impl Event {
 mod tests {
     use super::*;
     use crate::domain::subject::UserId;
-    use crate::domain::time::Period;
-
-    fn status(used: u64, limit: u64) -> LimitStatus {
-        let (reset_at, period) = (Timestamp::from_seconds(3600), Period::from_seconds(3600));
-        LimitStatus { name: LimitName::hour(), limit, used, reset_at, period, enforce: true }
-    }
-
-    #[test]
-    fn a_part_is_reached_at_it_and_beyond_whatever_the_size() {
-        for (used, limit, reached) in [
-            (79, 100, [false, false]),
-            (80, 100, [true, false]),
-            (99, 100, [true, false]),
-            (100, 100, [true, true]),
-            (7, 5, [true, true]),
-            // 80 % of 3 is 2.4.
-            (2, 3, [false, false]),
-            (3, 3, [true, true]),
-            (1, 1, [true, true]),
-            (0, 1, [false, false]),
-            (0, 0, [false, false]),
-            (5, 0, [false, false]),
-            (u64::MAX, u64::MAX, [true, true]),
-            (u64::MAX / 2, u64::MAX, [false, false]),
-        ] {
-            let found = THRESHOLDS.map(|percent| is_reached(percent, &status(used, limit)));
-            assert_eq!(found, reached, "{used} of {limit}");
-        }
-    }
 
     #[test]
     fn a_body_says_what_when_and_about_whom() {

@@ -8,8 +8,9 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::{CLAIM, Outlet, PENDING_MAX, Shared};
+use super::{CLAIM, PENDING_MAX, Shared};
 use crate::domain::delivery::{Attempt, Claim, Outcome};
+use crate::observability::outlet::Outlet;
 
 /// Attempts under way at once: a slow receiver gets no more than that.
 const IN_FLIGHT: usize = 8;

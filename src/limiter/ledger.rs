@@ -1,4 +1,4 @@
-//! What becomes of a decision: it is counted for history and metrics, and its caller is told.
+//! What becomes of a decision: it is counted for history and metrics, looked at for thresholds, and its caller is told.
 
 use std::sync::Arc;
 
@@ -6,6 +6,7 @@ use super::batch::Planned;
 use super::inbox::{Answered, Inbox};
 use super::memos::Memos;
 use super::messages::Reply;
+use super::thresholds::Thresholds;
 use super::usage::UsageBuffer;
 use super::{LimiterError, Status};
 use crate::domain::decision::Decision;
@@ -22,14 +23,16 @@ pub struct Ledger {
     /// Answers that go out together, by the thread that waits for them: as many lists as there are worker threads.
     outgoing: Vec<(Arc<Inbox>, Vec<Answered>)>,
     pub memos: Memos,
+    /// `None` where nobody is told of them.
+    thresholds: Option<Thresholds>,
     pub metrics: Arc<Metrics>,
 }
 
 impl Ledger {
     /// `capacity` is how many checks with a `request_id` are remembered.
-    pub fn new(metrics: Arc<Metrics>, capacity: usize) -> Self {
+    pub fn new(metrics: Arc<Metrics>, capacity: usize, thresholds: Option<Thresholds>) -> Self {
         let (usage, counted, seen) = (UsageBuffer::default(), CheckCounters::default(), Seen::default());
-        Self { usage, counted, seen, outgoing: Vec::new(), memos: Memos::new(capacity), metrics }
+        Self { usage, counted, seen, outgoing: Vec::new(), memos: Memos::new(capacity), thresholds, metrics }
     }
 
     /// Sends what [`Ledger::answer`] has put by.
@@ -55,6 +58,9 @@ impl Ledger {
             self.counted.count(&self.metrics, &decision);
             if self.metrics.feed.is_watched() {
                 self.seen.note(&decision);
+            }
+            if let Some(thresholds) = &mut self.thresholds {
+                thresholds.look(&planned.plan, &decision);
             }
             if let Some(request_id) = check.request_id.as_ref().filter(|_| decision.is_allowed()) {
                 self.memos.remember(request_id, &decision);

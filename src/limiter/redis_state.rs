@@ -9,7 +9,9 @@ use serde_json::json;
 
 use super::RedisHealth;
 use crate::counters::redis::{RedisCounters, RedisError};
+use crate::domain::event::About;
 use crate::observability::metrics::Metrics;
+use crate::observability::outlet::Outlet;
 
 /// No ping has been answered yet.
 const NO_PING: u64 = u64::MAX;
@@ -49,14 +51,16 @@ struct Inner {
     looked_at: Mutex<BTreeSet<String>>,
     ping_micros: AtomicU64,
     metrics: Arc<Metrics>,
+    /// Where changes are told of outside; `None` where nobody is.
+    outlet: Option<Outlet>,
 }
 
 impl RedisState {
     /// Redis counts as up until a lane finds otherwise.
-    pub fn new(metrics: Arc<Metrics>) -> Self {
+    pub fn new(metrics: Arc<Metrics>, outlet: Option<Outlet>) -> Self {
         metrics.redis_up.set(1);
         let (away, looked_at) = (Mutex::default(), Mutex::default());
-        Self(Arc::new(Inner { away, looked_at, ping_micros: AtomicU64::new(NO_PING), metrics }))
+        Self(Arc::new(Inner { away, looked_at, ping_micros: AtomicU64::new(NO_PING), metrics, outlet }))
     }
 
     /// Tells the operator once of each node what should be known of it.
@@ -77,6 +81,7 @@ impl RedisState {
         let mut away = self.away();
         if away.is_empty() {
             self.0.metrics.feed.tell("limiter.degraded", &json!({ "error": brief }));
+            self.tell(About::Degraded { error: brief.clone() });
         }
         let (lanes, reason) = away.entry(node.clone()).or_default();
         if *lanes == 0 {
@@ -104,6 +109,7 @@ impl RedisState {
             tracing::info!(node, "Redis is back: checks are decided by it");
             if away.is_empty() {
                 self.0.metrics.feed.tell("limiter.recovered", &json!({}));
+                self.tell(About::Recovered);
             }
         }
         self.show(&away);
@@ -121,6 +127,12 @@ impl RedisState {
             nodes_away: away.len(),
             ping_micros: (away.is_empty() && ping != NO_PING).then_some(ping),
             error: away.values().next().map(|(_, reason)| reason.clone()),
+        }
+    }
+
+    fn tell(&self, about: About) {
+        if let Some(outlet) = &self.0.outlet {
+            outlet.tell_now(about);
         }
     }
 

@@ -14,6 +14,7 @@ use super::local;
 use super::messages::Job;
 use super::profiles::{Known, Profiles};
 use super::remote::Remote;
+use super::thresholds::Thresholds;
 use crate::counters::redis::LeaseAnswer;
 use crate::counters::table::CounterTable;
 use crate::domain::account::Account;
@@ -28,6 +29,7 @@ use crate::domain::subject::{Subject, UserId};
 use crate::domain::time::Timestamp;
 use crate::domain::usage::{Usage, UsageKey};
 use crate::observability::metrics::Metrics;
+use crate::observability::outlet::Outlet;
 
 /// Where the shard's counts are kept.
 #[derive(Debug)]
@@ -55,15 +57,18 @@ pub struct Shard {
 }
 
 impl Shard {
-    /// `profile_capacity` is in users.
+    /// `profile_capacity` is in users; through `outlet` thresholds are told of.
     pub fn new(
         counters: Counters,
         profile_capacity: usize,
         policy: Arc<ArcSwap<Policy>>,
         metrics: Arc<Metrics>,
         enforcing: bool,
+        outlet: Option<Outlet>,
     ) -> Self {
-        let ledger = Ledger::new(metrics, profile_capacity);
+        // Where nothing is enforced, no limit is come near to.
+        let thresholds = outlet.filter(|_| enforcing).map(Thresholds::new);
+        let ledger = Ledger::new(metrics, profile_capacity, thresholds);
         Self { profiles: Profiles::new(profile_capacity), policy, counters, ledger, enforcing }
     }
 

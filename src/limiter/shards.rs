@@ -30,6 +30,7 @@ use crate::domain::state::SubjectState;
 use crate::domain::subject::Subject;
 use crate::observability::chain::Chain;
 use crate::observability::metrics::Metrics;
+use crate::observability::outlet::Outlet;
 
 /// Between two tries to read the counters of a shard that fell.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -54,6 +55,8 @@ pub struct Parts {
     pub clock: Clock,
     /// Tells this run from every other on the same Redis.
     pub instance: u64,
+    /// Where events are told; `None` where nobody is.
+    pub outlet: Option<Outlet>,
 }
 
 /// The parts, and what shards have in common beside them.
@@ -77,8 +80,9 @@ impl Shards {
         let count = parts.limiter.shards;
         let (fallen, falls) = mpsc::channel(count);
         let restoration = Restoration::new(Arc::clone(&parts.records), Arc::clone(&parts.policy), parts.clock.clone());
+        let state = |_: &RedisSettings| RedisState::new(Arc::clone(&parts.metrics), parts.outlet.clone());
         let common = Common {
-            redis_state: parts.redis.as_ref().map(|_| RedisState::new(Arc::clone(&parts.metrics))),
+            redis_state: parts.redis.as_ref().map(state),
             links: parts.redis.as_ref().map(|redis| RedisLinks::new(redis, count)).transpose()?,
             restoration: Arc::new(restoration),
             fallen,
@@ -182,9 +186,9 @@ impl Common {
     }
 
     fn start(&self, number: usize, table: CounterTable, instance: u64, arbiter: &ArbiterHandle) -> Addr<ShardActor> {
-        let Parts { limiter, redis, records, policy, metrics, clock, .. } = self.parts.clone();
+        let Parts { limiter, redis, records, policy, metrics, clock, outlet, .. } = self.parts.clone();
         let counters = self.lanes(number, instance).map_or_else(|| Counters::Embedded(table), Counters::Redis);
-        let shard = Shard::new(counters, self.capacity(), policy, metrics, limiter.enabled);
+        let shard = Shard::new(counters, self.capacity(), policy, metrics, limiter.enabled, outlet);
         let redis = redis.zip(self.links.clone());
         let restoration = Arc::clone(&self.restoration);
         let (fallen, shards) = ((self.fallen.clone(), number), limiter.shards);

@@ -172,6 +172,7 @@ impl QuotaBuilder {
             metrics: Arc::new(Metrics::new().map_err(|error| QuotaError::Metrics(Box::new(error)))?),
             clock: self.clock,
             instance: getrandom::u64()?,
+            outlet: None,
         })
         .await?;
         Ok(Quota::new(shards, self.rules))

@@ -1,13 +1,13 @@
-//! Where events go in, from any thread, without waiting.
+//! Where events for the outside go in, from any thread, without waiting. Who sends them stands above.
 
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
+use super::metrics::Metrics;
 use crate::clock::Clock;
 use crate::domain::event::{About, Event};
 use crate::domain::time::Timestamp;
-use crate::observability::metrics::Metrics;
 
 /// Takes events in while there is room for them.
 #[derive(Debug, Clone)]
