@@ -25,6 +25,7 @@ mod resource;
 mod subject;
 pub(crate) mod suspects;
 mod usage;
+mod webhooks;
 
 use std::sync::Arc;
 
@@ -34,6 +35,7 @@ pub use self::caller::look_for_key;
 pub use self::edge::Edge;
 use self::resource::{any, delete, get, post, put, resource};
 use crate::clock::Clock;
+use crate::events::Webhooks;
 use crate::identity::Identity;
 use crate::identity::attempts::Attempts;
 use crate::limiter::{Limiter, Outbox};
@@ -51,6 +53,8 @@ pub struct State {
     pub attempts: Arc<Attempts>,
     pub clock: Clock,
     pub metrics: Arc<Metrics>,
+    /// `None` where nobody is told of events.
+    pub webhooks: Option<Webhooks>,
 }
 
 /// All routes, for one worker.
@@ -92,6 +96,8 @@ pub fn routes(state: State) -> impl FnOnce(&mut ServiceConfig) {
             .service(resource("/api/v2/admin/keys/{id}/rotate", [post(keys::rotate)]))
             .service(resource("/api/v2/admin/audit", [get(admin::audit)]))
             .service(resource("/api/v2/admin/events", [get(events::events)]))
+            .service(resource("/api/v2/admin/webhooks/deliveries", [get(webhooks::deliveries)]))
+            .service(resource("/api/v2/admin/webhooks/test", [post(webhooks::test)]))
             .service(resource("/health", [get(health::whole)]))
             .service(resource("/health/live", [get(health::live)]))
             .service(resource("/health/ready", [get(health::ready)]))

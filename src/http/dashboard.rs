@@ -38,7 +38,7 @@ macro_rules! files {
 
 static DASHBOARD: [File; 1] = files!["index.html"];
 static OWN: [File; 1] = files!["me.html"];
-static FILES: [File; 31] = files![
+static FILES: [File; 32] = files![
     "api.js",
     "bars.js",
     "chart.js",
@@ -70,6 +70,7 @@ static FILES: [File; 31] = files![
     "views/usage.js",
     "views/user.js",
     "views/users.js",
+    "views/webhooks.js",
 ];
 
 /// `/dashboard`

@@ -10,6 +10,7 @@ use actix_web::http::header::{self, HeaderValue};
 use actix_web::{HttpResponse, ResponseError};
 use serde::Serialize;
 
+use crate::events::WebhookError;
 use crate::limiter::LimiterError;
 use crate::persistence::BooksError;
 
@@ -162,6 +163,14 @@ impl From<BooksError> for Problem {
             return Problem::changed();
         }
         Problem::unavailable("the database can't be reached").caused_by(error)
+    }
+}
+
+/// As for the books.
+impl From<WebhookError> for Problem {
+    fn from(error: WebhookError) -> Self {
+        tracing::error!(error = &error as &dyn std::error::Error, "a webhook event could not be sent");
+        Problem::unavailable("the event could not be written down")
     }
 }
 

@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::State;
 use crate::clock::Stopwatch;
+use crate::events::Webhooks;
 
 /// The process answers.
 pub async fn live() -> HttpResponse {
@@ -30,7 +31,10 @@ pub async fn whole(state: Data<State>) -> HttpResponse {
     let ping = u64::try_from(watch.elapsed().as_micros()).unwrap_or(u64::MAX);
     let books = state.books.stats();
     let policy = state.policy.status();
+    let webhooks = state.webhooks.as_ref().map(Webhooks::health);
+    let webhooks_well = webhooks.as_ref().is_none_or(|webhooks| webhooks.error.is_none());
     let well = database_up
+        && webhooks_well
         && policy.error.is_none()
         && !limiter.fallback_active
         && limiter.shards.iter().all(|shard| shard.alive);
@@ -65,6 +69,12 @@ pub async fn whole(state: Data<State>) -> HttpResponse {
             "flush_failures": books.failures,
             "set_aside_rows": books.set_aside,
         },
+        "webhooks": webhooks.map(|webhooks| json!({
+            "status": part(webhooks_well),
+            "pending": webhooks.pending,
+            "dropped": webhooks.dropped,
+            "error": webhooks.error,
+        })),
     }))
 }
 

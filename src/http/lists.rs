@@ -97,7 +97,8 @@ pub async fn leases(state: Data<State>, request: HttpRequest) -> Result<HttpResp
     ))
 }
 
-fn shown<T, Place>(
+/// A page as it is answered.
+pub fn shown<T, Place>(
     page: &Page<T, Place>,
     item: impl Fn(&T) -> Value,
     place: impl Fn(&Place) -> String,
@@ -106,12 +107,14 @@ fn shown<T, Place>(
     HttpResponse::Ok().json(json!({ "items": items, "next": page.next.as_ref().map(place) }))
 }
 
-fn page_limit(asked: Option<u32>) -> Result<u32, Problem> {
+/// How many items a page may have: 100 where nothing else is asked for.
+pub fn page_limit(asked: Option<u32>) -> Result<u32, Problem> {
     let limit = asked.unwrap_or(PAGE);
     if (1..=PAGE_MAX).contains(&limit) { Ok(limit) } else { Err(Problem::invalid("limit", "must be from 1 to 1000")) }
 }
 
-fn bad_place() -> Problem {
+/// What was given as `after` is nothing that `next` said.
+pub fn bad_place() -> Problem {
     Problem::invalid("after", "must be what `next` said")
 }
 

@@ -1,5 +1,7 @@
 //! The pages for people, in a real browser.
 
+mod webhooks;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -289,7 +291,7 @@ const STANDS_OUT: &str = "const scrolls = (one) => one.closest('.table-scroll, n
     return [...(wide > 400 ? [`the page is ${wide} wide`] : []), ...out.map((one) => one.outerHTML.slice(0, 90))]";
 
 /// Views, and what can be read there when they are whole.
-const VIEWS: [(&str, &str); 9] = [
+const VIEWS: [(&str, &str); 10] = [
     ("live", "Latest decisions"),
     ("usage", "Top users"),
     ("users", "Find a user"),
@@ -297,6 +299,7 @@ const VIEWS: [(&str, &str); 9] = [
     ("overrides", "Overrides in force"),
     ("policy", "What endpoints cost"),
     ("keys", "Make a key"),
+    ("webhooks", "Send a test event"),
     ("audit", "Changes, the newest first"),
     ("health", "Checks that wait"),
 ];

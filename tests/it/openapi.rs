@@ -1,6 +1,8 @@
 //! `/openapi.json` says what the service does: the same routes, and answers of the shape that it describes.
 
 pub mod document;
+mod forward_auth;
+mod webhooks;
 
 use std::collections::BTreeSet;
 
@@ -10,6 +12,7 @@ use serde_json::{Value, json};
 use self::document::{Document, Operation, routes};
 use crate::support::answer::{Answer, token};
 use crate::support::quotad::{ADMIN_KEY, Backend, Quotad, Start, Stores};
+use crate::support::receiver::Receiver;
 use crate::support::redis_server::RedisServer;
 
 /// What pages for people load is no part of the interface.
@@ -138,14 +141,16 @@ fn filled(template: &str, text: &str) -> String {
 
 #[tokio::test]
 async fn answers_are_what_the_document_says() {
-    let stores = Stores::start(Backend::Embedded);
-    let quotad = stores.quotad(&[]).await;
+    let (stores, receiver) = (Stores::start(Backend::Embedded), Receiver::start());
+    let receiving = [("WEBHOOK_URL", receiver.url()), ("WEBHOOK_SECRET", "a secret of enough characters".to_owned())];
+    let quotad = stores.quotad(&receiving.each_ref().map(|(name, value)| (*name, value.as_str()))).await;
     let mut tour = Tour { document: Document::read(), quotad, seen: BTreeSet::new() };
 
     checks(&mut tour).await;
     leases(&mut tour).await;
     quotas(&mut tour).await;
     administration(&mut tour).await;
+    webhooks::all(&mut tour, &receiver).await;
     operating(&mut tour).await;
     let operations = tour.document.operations();
     for operation in &operations {
@@ -271,27 +276,6 @@ async fn conditions(tour: &mut Tour) {
     }
 }
 
-async fn forward_auth(tour: &mut Tour) {
-    let asked = "/api/v2/forward-auth";
-    for (user, template) in [("asker", asked), ("asker-at", "/api/v2/forward-auth/{path:.*}")] {
-        let operation = Operation { path: template.to_owned(), method: "get".to_owned() };
-        let path = template.replace("{path:.*}", "api/v1/agents");
-        let as_user = format!("Bearer {}", token(json!({ "sub": user })));
-        let limit = json!({"custom_requests_per_hour": 2});
-        tour.quotad.put(&format!("/api/v2/admin/quotas/{user}"), limit).await;
-        let headers = [("authorization", as_user.as_str())];
-        tour.send(&operation, &path, None, &[("authorization", "Bearer x")], 401).await;
-        for _ in 0..2 {
-            tour.quotad.send(Method::GET, &path, None, &headers).await;
-        }
-        tour.send(&operation, &path, None, &headers, 429).await;
-        tour.send(&operation, &path, None, &[], 200).await;
-        if template == asked {
-            tour.send(&operation, "/api/v2/forward-auth?deny_status=403", None, &headers, 403).await;
-        }
-    }
-}
-
 async fn administration(tour: &mut Tour) {
     let (user, keys, key) = ("/api/v2/admin/users/{user_id}", "/api/v2/admin/keys", "/api/v2/admin/keys/{id}");
     let (usage, audit) = ("/api/v2/admin/quotas/usage", "/api/v2/admin/audit");
@@ -328,7 +312,7 @@ async fn administration(tour: &mut Tour) {
     }
     policy(tour).await;
     conditions(tour).await;
-    forward_auth(tour).await;
+    forward_auth::all(tour).await;
     let wanted = json!({"name": "k", "role": "user", "user_id": "42", "expires_at": "2999-12-01T00:00:00Z"});
     let made = tour.ask(Method::POST, keys, keys, Some(wanted), 201).await;
     let path = filled(key, made.json["id"].as_str().expect("an id"));

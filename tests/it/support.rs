@@ -8,6 +8,7 @@ pub mod clock;
 pub mod issuer;
 pub mod postgres_server;
 pub mod quotad;
+pub mod receiver;
 pub mod redis_cluster;
 pub mod redis_server;
 pub mod sentinel;

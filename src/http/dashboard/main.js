@@ -14,6 +14,7 @@ import * as policy from "./views/policy.js";
 import * as usage from "./views/usage.js";
 import * as user from "./views/user.js";
 import * as users from "./views/users.js";
+import * as webhooks from "./views/webhooks.js";
 
 /// Each has a title, and `show(main, signal, parameter)`. What has no name in the navigation is reached from other views.
 const VIEWS = {
@@ -24,6 +25,7 @@ const VIEWS = {
   overrides: { name: "Overrides", view: overrides },
   policy: { name: "Tiers and costs", view: policy },
   keys: { name: "Keys", view: keys },
+  webhooks: { name: "Webhooks", view: webhooks },
   audit: { name: "Audit", view: audit },
   health: { name: "Health", view: health },
 };

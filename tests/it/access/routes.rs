@@ -76,6 +76,9 @@ pub const ROUTES: &[Route] = &[
     route("get", "/api/v2/admin/overrides", Admins, 200),
     route("get", "/api/v2/admin/leases", Admins, 200),
     route("get", "/api/v2/admin/events", Admins, 200),
+    route("get", "/api/v2/admin/webhooks/deliveries", Admins, 200),
+    // There is no receiver: who may is told so.
+    route("post", "/api/v2/admin/webhooks/test", Admins, 409),
     route("get", "/api/v2/admin/tiers", Admins, 200),
     route("get", "/api/v2/admin/tiers/{name}", Admins, 200),
     sends(r#"{"limits": []}"#, route("put", "/api/v2/admin/tiers/{name}", Admins, 200)),

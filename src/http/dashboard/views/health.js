@@ -1,4 +1,4 @@
-// How every part is: shards, Redis, the database, the policy.
+// How every part is: shards, Redis, the database, the policy, webhooks.
 
 import { get } from "../api.js";
 import { badge, el, section } from "../dom.js";
@@ -18,7 +18,7 @@ export async function show(content, signal) {
   signal.addEventListener("abort", () => clearInterval(turning));
 }
 
-function shown({ status, version, counters, shards, redis, fallback_active, policy, database }) {
+function shown({ status, version, counters, shards, redis, fallback_active, policy, database, webhooks }) {
   const millis = (micros) => (micros === null ? "–" : `${(micros / 1000).toFixed(2)} ms`);
   const facts = (...pairs) => el("dl", { class: "facts" }, pairs.flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]));
   return [
@@ -33,7 +33,11 @@ function shown({ status, version, counters, shards, redis, fallback_active, poli
         ["Rows that wait", number(database.pending_rows)], ["Last flush", time(database.flushed_at)],
         ["Failed flushes", number(database.flush_failures)], ["Rows set aside", number(database.set_aside_rows)])),
       section("Policy", state(policy.status), facts(
-        ["File", policy.file ? "yes" : "none"], ["Taken over", policy.loaded_at ? time(policy.loaded_at) : "–"], ["Error", policy.error ?? "–"]))),
+        ["File", policy.file ? "yes" : "none"], ["Taken over", policy.loaded_at ? time(policy.loaded_at) : "–"], ["Error", policy.error ?? "–"])),
+      section("Webhooks", ...(webhooks === null
+        ? [el("p", { class: "note" }, "Not in use: no WEBHOOK_URL is set.")]
+        : [state(webhooks.status), facts(["Events that wait", number(webhooks.pending)], ["Dropped", number(webhooks.dropped)],
+            ["Why", webhooks.error ?? "–"])]))),
     table({
       caption: "Shards", file: "shards", rows: shards.map((shard, place) => ({ ...shard, place })),
       columns: [
