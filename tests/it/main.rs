@@ -53,3 +53,4 @@ mod security;
 mod servers;
 mod settings;
 mod tracing;
+mod webhooks;
