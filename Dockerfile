@@ -3,7 +3,7 @@ FROM rust:1-bookworm AS build
 WORKDIR /src
 # The dependencies are a layer of their own, built with an empty crate: a change of src does not build them again.
 COPY Cargo.toml Cargo.lock ./
-RUN mkdir src benches && touch src/lib.rs benches/decide.rs benches/flush.rs benches/memory.rs benches/redis.rs benches/year.rs \
+RUN mkdir src benches && touch src/lib.rs benches/decide.rs benches/flush.rs benches/key_timing.rs benches/memory.rs benches/redis.rs benches/year.rs \
     && echo 'fn main() {}' > src/main.rs \
     && cargo build --release --locked && rm -r src
 COPY migrations migrations

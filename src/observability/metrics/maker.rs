@@ -54,10 +54,12 @@ impl Maker {
         self.registered("histogram", HistogramVec::new(options, labels)?)
     }
 
-    /// Memory, CPU time and open files, under the names that Prometheus' own clients give them. Read when they are asked for.
+    /// Memory, CPU time and open files, under the names that Prometheus' own clients give them, behind `quotad_`. Read when they
+    /// are asked for.
     #[cfg(target_os = "linux")]
     pub fn process(&self) -> Result<(), Error> {
-        let process = prometheus::process_collector::ProcessCollector::for_self();
+        let id = i32::try_from(std::process::id()).unwrap_or_default();
+        let process = prometheus::process_collector::ProcessCollector::new(id, "quotad");
         for desc in process.desc() {
             let kind = if desc.fq_name.ends_with("_total") { "counter" } else { "gauge" };
             self.describe(kind, desc);

@@ -57,5 +57,5 @@ on_both! {
 async fn the_bound_of_a_queue_and_the_process() {
     let quotad = Stores::start(Backend::Embedded).quotad(&[("SHARD_MAILBOX", "123")]).await;
     assert_eq!(quotad.metric("quotad_shard_queue_bound").await, 123.0);
-    assert!(quotad.metric("process_resident_memory_bytes").await > 1e6);
+    assert!(quotad.metric("quotad_process_resident_memory_bytes").await > 1e6);
 }
