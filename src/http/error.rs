@@ -169,8 +169,7 @@ impl From<BooksError> for Problem {
 /// As for the books.
 impl From<WebhookError> for Problem {
     fn from(error: WebhookError) -> Self {
-        tracing::error!(error = &error as &dyn std::error::Error, "a webhook event could not be sent");
-        Problem::unavailable("the event could not be written down")
+        Problem::unavailable("the event could not be written down").caused_by(error)
     }
 }
 

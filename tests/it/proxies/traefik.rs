@@ -92,11 +92,11 @@ async fn a_stranger_pays_by_its_own_address() {
 }
 
 #[tokio::test]
-async fn a_client_is_believed_where_all_its_headers_are_handed_on() {
+async fn a_client_is_not_believed_though_all_its_headers_are_handed_on() {
     let quotad = Start::new().start().await;
     let careless = ForwardAuth { auth_request_headers: Vec::new(), ..ForwardAuth::of_example() };
     let (to_application, _) = careless.pass(&quotad, &Request::new("198.51.100.7", "GET", "/")).await.passes();
-    assert_eq!(to_application["x-quotad-subject"], "ip:203.0.113.9", "which is why the example has the list");
+    assert_eq!(to_application["x-quotad-subject"], "ip:198.51.100.7", "Traefik's own X-Forwarded-For goes before a Forwarded");
 }
 
 #[test]
