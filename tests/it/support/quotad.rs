@@ -66,11 +66,12 @@ impl Stores {
 pub struct Start {
     vars: BTreeMap<String, String>,
     folder: Option<PathBuf>,
+    open_files: Option<u32>,
 }
 
 impl Start {
     pub fn new() -> Self {
-        let start = Self { vars: BTreeMap::new(), folder: None };
+        let start = Self { vars: BTreeMap::new(), folder: None, open_files: None };
         let start = start.set("ADMIN_KEY", ADMIN_KEY).set("JWT_SECRET", JWT_SECRET);
         start.set("SHARDS", "2").set("WORKERS", "2").set("FLUSH_INTERVAL_MS", "50")
     }
@@ -114,6 +115,12 @@ impl Start {
         self
     }
 
+    /// It may have no more files open than this.
+    pub fn open_files(mut self, most: u32) -> Self {
+        self.open_files = Some(most);
+        self
+    }
+
     /// Runs another command than `serve`, to its end.
     pub fn run(&self, arguments: &[&str]) -> Output {
         let folder = tempfile::tempdir().expect("a folder");
@@ -134,7 +141,15 @@ impl Start {
     }
 
     fn command(&self, folder: &Path) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_quotad"));
+        let quotad = env!("CARGO_BIN_EXE_quotad");
+        let mut command = match self.open_files {
+            None => Command::new(quotad),
+            Some(most) => {
+                let mut shell = Command::new("/bin/sh");
+                shell.args(["-c", &format!("ulimit -n {most}; exec \"$0\" \"$@\""), quotad]);
+                shell
+            }
+        };
         command.env_clear().env("QUOTAD_DATA_DIR", folder).envs(&self.vars).stdin(Stdio::null());
         command
     }
