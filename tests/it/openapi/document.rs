@@ -109,8 +109,8 @@ pub fn routes() -> BTreeSet<Operation> {
     }
     // Those that take any method stand in the document by one.
     for resource in source.split(".service(any(").skip(1) {
-        let path = resource.trim_start_matches('"').split('"').next().expect("a path");
-        found.insert(Operation { path: path.to_owned(), method: "get".to_owned() });
+        let path = resource.trim_start_matches('"').split('"').next().expect("a path").replace(":.*}", "}");
+        found.insert(Operation { path, method: "get".to_owned() });
     }
     found
 }

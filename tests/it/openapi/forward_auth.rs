@@ -9,9 +9,9 @@ use crate::support::answer::token;
 
 pub async fn all(tour: &mut Tour) {
     let asked = "/api/v2/forward-auth";
-    for (user, template) in [("asker", asked), ("asker-at", "/api/v2/forward-auth/{path:.*}")] {
+    for (user, template) in [("asker", asked), ("asker-at", "/api/v2/forward-auth/{path}")] {
         let operation = Operation { path: template.to_owned(), method: "get".to_owned() };
-        let path = template.replace("{path:.*}", "api/v1/agents");
+        let path = template.replace("{path}", "api/v1/agents");
         let as_user = format!("Bearer {}", token(json!({ "sub": user })));
         let limit = json!({"custom_requests_per_hour": 2});
         tour.quotad.put(&format!("/api/v2/admin/quotas/{user}"), limit).await;
