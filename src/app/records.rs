@@ -86,7 +86,8 @@ mod tests {
         let policy = Arc::new(ArcSwap::from_pointee(Policy::of_layers(&[&settings.policy.layer()]).unwrap()));
         let records = Arc::new(DatabaseRecords { database: database.clone(), books: books.clone() });
         let (limiter, metrics_of) = (settings.limiter, Arc::clone(&metrics));
-        let parts = Parts { limiter, redis: None, records, policy, metrics: metrics_of, clock, instance: 1, outlet: None };
+        let parts =
+            Parts { limiter, redis: None, records, policy, metrics: metrics_of, clock, instance: 1, outlet: None };
         let shards = Shards::start(parts).await.unwrap();
         let outbox = Outbox::new(shards.limiter.clone());
 

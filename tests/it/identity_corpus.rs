@@ -41,8 +41,10 @@ impl Bad {
 const PATHS: [&str; 4] =
     ["/api/v2/users/me/quota", "/api/v2/admin/users", "/api/v2/forward-auth", "/api/v2/forward-auth/api/v1/agents"];
 
-async fn ask(client: &Client, quotad: &Quotad, path: &str, headers: &[(&'static str, Vec<u8>)]) -> Answer {
+/// From an address of one's own: one that shows too many bad credentials is told to wait.
+async fn ask(client: &Client, quotad: &Quotad, path: &str, from: usize, headers: &[(&'static str, Vec<u8>)]) -> Answer {
     let request = client.request(Method::GET, format!("http://{}{path}", quotad.address()));
+    let request = request.header("x-forwarded-for", format!("198.18.{}.{}", from / 256, from % 256));
     let request = headers.iter().fold(request, |request, (name, value)| {
         request.header(*name, HeaderValue::from_bytes(value).expect("a header"))
     });
@@ -56,9 +58,9 @@ async fn ask(client: &Client, quotad: &Quotad, path: &str, headers: &[(&'static 
 async fn assert_refused(quotad: &Quotad, corpus: &[Bad]) {
     let client = Client::builder().timeout(Duration::from_secs(30)).build().expect("a client");
     let mut passed = Vec::new();
-    for Bad { what, headers } in corpus {
+    for (number, Bad { what, headers }) in corpus.iter().enumerate() {
         for path in PATHS {
-            let answer = ask(&client, quotad, path, headers).await;
+            let answer = ask(&client, quotad, path, number, headers).await;
             if answer.status != 401 {
                 passed.push(format!("{what}: {} at {path}", answer.status));
                 continue;
@@ -85,7 +87,7 @@ async fn assert_refused(quotad: &Quotad, corpus: &[Bad]) {
 /// The corpus of one kind of key; and that what it is made from would pass.
 async fn assert_kind(quotad: &Quotad, signer: &Signer<'_>) {
     let right = Bad::bearer("good", good(signer));
-    let answer = ask(&Client::new(), quotad, PATHS[0], &right.headers).await;
+    let answer = ask(&Client::new(), quotad, PATHS[0], 0, &right.headers).await;
     assert_eq!(answer.status, 200, "what the corpus is made of is good: {}", answer.text);
     let corpus = tokens::corpus(signer);
     assert!(corpus.len() > 100, "{}", corpus.len());

@@ -16,10 +16,11 @@ use crate::support::until;
 struct Credential {
     what: String,
     header: Option<(&'static str, String)>,
-    /// `None`: it does not verify. Of the caller without one it is the role of nobody.
+    /// `None`: it does not verify. Who shows none has the role nobody.
     role: Option<&'static str>,
     /// Whom it speaks for.
     user: Option<&'static str>,
+    address: String,
 }
 
 impl Credential {
@@ -41,10 +42,13 @@ impl Credential {
 
 async fn credentials(quotad: &Quotad) -> Vec<Credential> {
     let now = jiff::Timestamp::now();
-    let mut made = vec![Credential { what: "nothing".to_owned(), header: None, role: Some("nobody"), user: None }];
-    let mut add = |what: &str, header: (&'static str, String), role, user| {
-        made.push(Credential { what: what.to_owned(), header: Some(header), role, user });
+    let mut made: Vec<Credential> = Vec::new();
+    let mut put = |what: &str, header: Option<(&'static str, String)>, role, user| {
+        let address = format!("198.51.100.{}", made.len() + 1);
+        made.push(Credential { what: what.to_owned(), header, role, user, address });
     };
+    put("nothing", None, Some("nobody"), None);
+    let mut add = |what: &str, header: (&'static str, String), role, user| put(what, Some(header), role, user);
     let bearer = |text: String| ("authorization", format!("Bearer {text}"));
     add("a bad key", ("x-api-key", "qd_0000000000000000_wrong".to_owned()), None, None);
     add("a bad key as bearer", bearer("qd_0000000000000000_wrong".to_owned()), None, None);
@@ -121,8 +125,11 @@ async fn target(quotad: &Quotad, route: &Route) -> String {
 
 /// The answer's status; that of a stream, which has no end, as soon as it begins.
 async fn ask(quotad: &Quotad, method: &str, path: &str, route: &Route, credential: &Credential) -> (u16, Value) {
-    let method: Method = method.parse().expect("a method");
-    let headers: Vec<(&str, &str)> = credential.header.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let method: Method = method.to_uppercase().parse().expect("a method");
+    // From an address of its own: one that shows too many bad credentials is told to wait.
+    let from = ("x-forwarded-for", credential.address.as_str());
+    let shown = credential.header.iter().map(|(name, value)| (*name, value.as_str()));
+    let headers: Vec<(&str, &str)> = shown.chain([from]).collect();
     let expected = credential.expects(route);
     if path.ends_with("/events") && expected == 200 {
         let request = reqwest::Client::new().request(method, format!("http://{}{path}", quotad.address()));

@@ -55,7 +55,7 @@ pub const ROUTES: &[Route] = &[
     sends(r#"{"user_id": "u"}"#, route("post", "/api/v2/check", Services, 200)),
     sends(r#"{"checks": [{"user_id": "u"}]}"#, route("post", "/api/v2/check/batch", Services, 200)),
     route("get", "/api/v2/forward-auth", AnyCaller, 200),
-    route("get", "/api/v2/forward-auth/{path:.*}", AnyCaller, 200),
+    route("get", "/api/v2/forward-auth/{path}", AnyCaller, 200),
     sends(r#"{"user_id": "u", "kind": "request", "ttl_seconds": 60}"#, route("post", "/api/v2/leases", Services, 201)),
     sends(r#"{"ttl_seconds": 60}"#, route("put", "/api/v2/leases/{lease_id}", Services, 200)),
     route("delete", "/api/v2/leases/{lease_id}", Services, 204),

@@ -96,7 +96,10 @@ async fn a_client_is_not_believed_though_all_its_headers_are_handed_on() {
     let quotad = Start::new().start().await;
     let careless = ForwardAuth { auth_request_headers: Vec::new(), ..ForwardAuth::of_example() };
     let (to_application, _) = careless.pass(&quotad, &Request::new("198.51.100.7", "GET", "/")).await.passes();
-    assert_eq!(to_application["x-quotad-subject"], "ip:198.51.100.7", "Traefik's own X-Forwarded-For goes before a Forwarded");
+    assert_eq!(
+        to_application["x-quotad-subject"], "ip:198.51.100.7",
+        "Traefik's own X-Forwarded-For goes before a Forwarded"
+    );
 }
 
 #[test]
