@@ -15,6 +15,7 @@ mod books;
 mod clocks;
 mod content;
 mod crowd;
+mod crowded;
 mod emptied;
 mod failover;
 mod flapping;

@@ -19,7 +19,7 @@ const LIMIT: u64 = 50;
 const KNOWN: &str = "known";
 
 /// So many ids that were never asked for before, in batches; `meanwhile` after each hundredth of them. How many were allowed.
-async fn flood(quotad: &Quotad, ids: u64, from: &Arc<AtomicU64>, mut meanwhile: impl AsyncFnMut(u64)) -> u64 {
+pub async fn flood(quotad: &Quotad, ids: u64, from: &Arc<AtomicU64>, mut meanwhile: impl AsyncFnMut(u64)) -> u64 {
     const BATCH: u64 = 500;
     let mut allowed = 0;
     let rounds = ids.div_ceil(4 * BATCH);
