@@ -22,6 +22,7 @@ use crate::db::{Database, DbError};
 use crate::domain::delivery::{Attempt, Claim, NewDelivery, Outcome};
 use crate::domain::event::{About, Event, EventId};
 use crate::domain::time::Period;
+use crate::observability::chain::Chain;
 use crate::observability::metrics::Metrics;
 use crate::observability::outlet::Outlet;
 
@@ -238,8 +239,7 @@ impl Shared {
 
     fn table_failed(&self, error: &DbError) {
         if !self.table_away.swap(true, Ordering::Relaxed) {
-            let error = error as &dyn std::error::Error;
-            tracing::warn!(error, "the table of webhook events can't be reached: they wait");
+            tracing::warn!(error = %Chain(error), "the table of webhook events can't be reached: they wait");
         }
     }
 

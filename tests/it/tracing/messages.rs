@@ -58,7 +58,9 @@ fn every_warning_and_error_is_on_the_page_of_logs() {
         let level = ["warn", "error"].into_iter().find(|level| *level == cells[0])?;
         Some((level.to_owned(), cells[1].trim_matches('`').to_owned()))
     };
-    let told: BTreeSet<(String, String)> = page.lines().filter_map(row).collect();
+    let rows: Vec<(String, String)> = page.lines().filter_map(row).collect();
+    let told: BTreeSet<(String, String)> = rows.iter().cloned().collect();
+    assert_eq!(rows.len(), told.len(), "a message has one row");
     let missing: Vec<_> = written.difference(&told).collect();
     let gone: Vec<_> = told.difference(&written).collect();
     assert!(written.len() > 20 && missing.is_empty() && gone.is_empty(), "missing: {missing:#?}, gone: {gone:#?}");
