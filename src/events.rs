@@ -88,6 +88,8 @@ struct Shared {
     pending: AtomicU32,
     /// The table can't be reached: told of once.
     table_away: AtomicBool,
+    /// As many events wait as may: told of once.
+    full: AtomicBool,
     /// Why the last attempt failed.
     failing: Mutex<Option<String>>,
 }
@@ -181,6 +183,7 @@ impl Shared {
             written: Notify::new(),
             pending: AtomicU32::new(0),
             table_away: AtomicBool::new(false),
+            full: AtomicBool::new(false),
             failing: Mutex::default(),
         })
     }

@@ -39,9 +39,12 @@ async fn write(shared: &Shared, events: Vec<Event>) {
     let count = events.len() as u64;
     if shared.pending.load(Ordering::Relaxed) >= PENDING_MAX {
         shared.metrics.webhook_dropped.inc_by(count);
-        tracing::warn!(events = count, "as many webhook events wait as may: these are dropped");
+        if !shared.full.swap(true, Ordering::Relaxed) {
+            tracing::warn!(waiting = PENDING_MAX, "as many webhook events wait as may: new ones are dropped");
+        }
         return;
     }
+    shared.full.store(false, Ordering::Relaxed);
     let named = events.into_iter().map(|event| shared.delivery(event)).collect::<Result<Vec<NewDelivery>, _>>();
     let named = match named {
         Ok(named) => named,
