@@ -45,10 +45,12 @@ class Server:
 
     def __init__(self, command, port, environment=None, output=None):
         cores = sorted(os.sched_getaffinity(0))
+        # The service would refuse what is meant for tests.
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("QUOTAD_")}
         self.port = port
         self.child = subprocess.Popen(
             ["taskset", "-c", str(cores[0]), *command], stdout=output, stderr=output,
-            env={**os.environ, **(environment or {})})
+            env={**inherited, **(environment or {})})
         for _ in range(200):
             try:
                 socket.create_connection(("127.0.0.1", port), 1).close()
