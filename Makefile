@@ -1,4 +1,4 @@
-.PHONY: run test history faults lint bench year audit advisories
+.PHONY: run test history faults fuzz schemathesis lint bench year audit advisories
 
 run: ## Run the service, embedded
 	cargo run --release --locked
@@ -13,6 +13,12 @@ history: ## Record a million operations of two instances on one Redis, and check
 
 faults: ## Break Redis, the database and the service in every way that is promised to be survived, at full length, and print what held
 	scripts/faults
+
+fuzz: ## Fuzz what reads input from outside, each target for FUZZ_SECONDS (600); installs cargo-fuzz
+	scripts/fuzz
+
+schemathesis: ## Hold the service to /openapi.json with schemathesis, from PyPI
+	scripts/schemathesis
 
 lint: ## Formatting and lints
 	cargo fmt --check
