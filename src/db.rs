@@ -9,6 +9,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 
 use crate::config::{DatabaseLocation, DatabaseSettings};
+use runtime::OwnRuntime;
 
 #[macro_use]
 mod both;
@@ -22,6 +23,7 @@ mod counters;
 mod error;
 mod flush;
 mod flush_postgres;
+mod flush_rows;
 mod flush_sqlite;
 mod history;
 mod keys;
@@ -35,6 +37,7 @@ mod postgres_tls;
 mod report;
 mod retention;
 mod rollup;
+mod runtime;
 mod schema;
 mod sqlite;
 mod state_codec;
@@ -48,11 +51,6 @@ pub use flush::{FlushBatch, FlushOutcome, OverflowKey, RefusedRow, SubjectKind};
 /// How long a statement may take, with the wait for a connection.
 const STATEMENT_DEADLINE: Duration = Duration::from_secs(5);
 
-const GRACE: Duration = Duration::from_millis(500);
-
-/// Threads that drive connections; queries themselves wait on the database.
-const DRIVERS: usize = 2;
-
 /// How long a flush may take. It may be tens of thousands of rows on a busy disk, and nobody waits for it.
 const FLUSH_DEADLINE: Duration = Duration::from_secs(30);
 
@@ -65,6 +63,8 @@ const FLUSH_DEADLINE: Duration = Duration::from_secs(30);
 pub struct Database {
     repository: Repository,
     runtime: Arc<OwnRuntime>,
+    /// Flushes run here, with less priority than all that somebody waits for.
+    background: Arc<OwnRuntime>,
 }
 
 #[derive(Clone)]
@@ -85,15 +85,16 @@ impl Database {
     /// # Errors
     /// An address that can't be read, a certificate file that can't, or a folder that can't be made.
     pub fn connect(settings: &DatabaseSettings) -> Result<Self, DbError> {
+        let background = OwnRuntime::background()?;
         let repository = match &settings.location {
             DatabaseLocation::Sqlite { path } => {
-                Repository::Sqlite(sqlite::Repository::new(path, settings.max_connections)?)
+                Repository::Sqlite(sqlite::Repository::new(path, settings.max_connections, &background)?)
             }
             DatabaseLocation::Postgres { url } => {
                 Repository::Postgres(postgres::Repository::new(url.expose(), settings.max_connections)?)
             }
         };
-        Ok(Self { repository, runtime: Arc::new(OwnRuntime::start()?) })
+        Ok(Self { repository, runtime: Arc::new(OwnRuntime::foreground()?), background: Arc::new(background) })
     }
 
     /// Brings the tables up to date. Any number of instances may do so at once: one does the work, the others wait for it.
@@ -115,54 +116,6 @@ impl Database {
         match self.repository {
             Repository::Sqlite(_) => "sqlite",
             Repository::Postgres(_) => "postgres",
-        }
-    }
-}
-
-/// The runtime that drives the connections.
-struct OwnRuntime(Option<tokio::runtime::Runtime>);
-
-impl OwnRuntime {
-    fn start() -> Result<Self, DbError> {
-        tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(DRIVERS)
-            .thread_name("quotad-db")
-            .enable_all()
-            .build()
-            .map(|runtime| Self(Some(runtime)))
-            .map_err(|source| DbError::Runtime { source })
-    }
-
-    /// Runs `work` here, and waits for it there, a moment longer than the deadline that it keeps itself: a SQLite statement
-    /// that hangs on its disk can't be given up. It then goes on by itself.
-    async fn finish_within<T: Send + 'static>(
-        &self,
-        deadline: Duration,
-        operation: &'static str,
-        work: impl Future<Output = Result<T, DbError>> + Send + 'static,
-    ) -> Result<T, DbError> {
-        tokio::time::timeout(deadline.saturating_add(GRACE), self.finish(operation, work))
-            .await
-            .unwrap_or(Err(DbError::TimedOut { operation, deadline }))
-    }
-
-    /// Runs `work` here, and waits for it there.
-    async fn finish<T: Send + 'static>(
-        &self,
-        operation: &'static str,
-        work: impl Future<Output = Result<T, DbError>> + Send + 'static,
-    ) -> Result<T, DbError> {
-        let Some(runtime) = &self.0 else { return Err(DbError::Broken { operation }) };
-        // A task that did not finish has panicked: the runtime outlives this call.
-        runtime.spawn(work).await.unwrap_or(Err(DbError::Broken { operation }))
-    }
-}
-
-impl Drop for OwnRuntime {
-    fn drop(&mut self) {
-        // The last handle may be dropped by async code, where a runtime must not be waited for.
-        if let Some(runtime) = self.0.take() {
-            runtime.shutdown_background();
         }
     }
 }

@@ -23,8 +23,8 @@ macro_rules! on_both {
     };
 }
 
-/// Calls `family::function(connection, arguments)` of the database in use, on a connection for reading or writing, within
-/// the deadline of a statement. `arguments` may borrow what the caller owns: it is moved along.
+/// Calls `family::function(connection, arguments)` of the database in use, on a connection to `read`, `write` or `flush`,
+/// within the deadline of a statement. `arguments` may borrow what the caller owns: it is moved along.
 macro_rules! on {
     ($database:expr, $access:ident, $operation:literal, $family:ident::$function:ident($($argument:expr),* $(,)?)) => {
         on!($database, $access within crate::db::STATEMENT_DEADLINE, $operation, $family::$function($($argument),*))
@@ -33,18 +33,20 @@ macro_rules! on {
      $family:ident::$function:ident($($argument:expr),* $(,)?)) => {
         match &$database.repository {
             $crate::db::Repository::Sqlite(repository) => {
-                on!(@run sqlite $database, repository.$access(), $deadline, $operation, $family::$function($($argument),*))
+                on!(@run sqlite $database, repository $access, $deadline, $operation, $family::$function($($argument),*))
             }
             $crate::db::Repository::Postgres(repository) => {
-                on!(@run postgres $database, repository.$access(), $deadline, $operation, $family::$function($($argument),*))
+                on!(@run postgres $database, repository $access, $deadline, $operation, $family::$function($($argument),*))
             }
         }
     };
-    (@run $backend:ident $database:expr, $pool:expr, $deadline:expr, $operation:literal,
+    (@run $backend:ident $database:expr, $repository:ident $access:ident, $deadline:expr, $operation:literal,
      $family:ident::$function:ident($($argument:expr),*)) => {{
-        let work = $crate::db::pool::$backend::run($pool, $operation, $deadline, move |connection| {
+        let work = $crate::db::pool::$backend::run($repository.$access(), $operation, $deadline, move |connection| {
             Box::pin(async move { $crate::db::$family::$backend::$function(connection, $($argument),*).await })
         });
-        $database.runtime.finish_within($deadline, $operation, work).await
+        on!(@runtime $access $database).finish_within($deadline, $operation, work).await
     }};
+    (@runtime flush $database:expr) => { $database.background };
+    (@runtime $access:ident $database:expr) => { $database.runtime };
 }

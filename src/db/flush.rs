@@ -1,6 +1,5 @@
 //! One flush: the usage and the counters that an instance gathered, and the number of the flush, in one transaction.
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -10,8 +9,8 @@ use diesel::sql_types::{BigInt, Text};
 use diesel_async::{AsyncConnection, RunQueryDsl};
 
 use super::error::Fault;
-use super::{Database, DbError, FLUSH_DEADLINE, state_codec};
-use crate::domain::cost::COUNT_MAX;
+use super::flush_rows::{Rows, UsageRow};
+use super::{Database, DbError, FLUSH_DEADLINE};
 use crate::domain::state::SubjectState;
 use crate::domain::subject::Subject;
 use crate::domain::tier::TierName;
@@ -105,117 +104,7 @@ impl Database {
     /// After any error the batch may be sent again, unchanged: if it had landed, that is found out.
     pub async fn flush(&self, batch: &Arc<FlushBatch>, now: Timestamp) -> Result<FlushOutcome, DbError> {
         let batch = Arc::clone(batch);
-        on!(self, write within FLUSH_DEADLINE, "flush usage", flush::apply(&batch, now))
-    }
-}
-
-/// A row of `usage`, as it is added.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct UsageRow {
-    pub(super) subject: String,
-    pub(super) hour: i64,
-    pub(super) tier: String,
-    pub(super) requests: i64,
-    pub(super) cost: i64,
-    pub(super) denied: i64,
-}
-
-/// A row of `counters`, as it will be.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct CounterRow {
-    pub(super) subject: String,
-    /// The packed state, and when it is whole; `None` removes the row.
-    pub(super) kept: Option<(Vec<u8>, i64)>,
-}
-
-/// Rows of one table, sorted by key: two instances that flush at once take the rows' locks in the same order.
-#[derive(Clone)]
-pub(super) enum Rows {
-    Usage(Arc<[UsageRow]>),
-    Counters(Arc<[CounterRow]>),
-}
-
-impl Rows {
-    fn of_usage(batch: &FlushBatch) -> Self {
-        // The same key twice in one statement is an error, and two instants of one hour may be the same key.
-        let mut sums: BTreeMap<(String, i64, &str), Usage> = BTreeMap::new();
-        for (key, usage) in &batch.usage {
-            let key = (key.subject.to_string(), key.hour.start_of_hour().as_micros(), key.tier.as_str());
-            sums.entry(key).or_default().add(*usage);
-        }
-        for (key, usage) in &batch.overflow {
-            let key = (key.kind.prefix().to_owned(), key.hour.start_of_hour().as_micros(), key.tier.as_str());
-            sums.entry(key).or_default().add(*usage);
-        }
-        let stored = |amount: u64| amount.min(COUNT_MAX).cast_signed();
-        let row = |((subject, hour, tier), usage): ((String, i64, &str), Usage)| UsageRow {
-            subject,
-            hour,
-            tier: tier.to_owned(),
-            requests: stored(usage.requests),
-            cost: stored(usage.cost),
-            denied: stored(usage.denied),
-        };
-        Rows::Usage(sums.into_iter().map(row).collect())
-    }
-
-    fn of_counters(batch: &FlushBatch) -> Self {
-        let mut newest = BTreeMap::new();
-        for (subject, state) in &batch.counters {
-            let kept = state.as_ref().and_then(|state| Some((state_codec::pack(state), state.whole_at()?.as_micros())));
-            newest.insert(subject.to_string(), kept);
-        }
-        Rows::Counters(newest.into_iter().map(|(subject, kept)| CounterRow { subject, kept }).collect())
-    }
-
-    /// The usage of hours before `covered`, without what was refused.
-    fn late(&self, covered: i64, refused: &[RefusedRow]) -> Arc<[UsageRow]> {
-        let Rows::Usage(rows) = self else { return Arc::default() };
-        let is_refused = |row: &UsageRow| {
-            refused.iter().any(|refused| {
-                let place = refused.usage.as_ref().map(|(hour, tier, _)| (hour.as_micros(), tier.as_str()));
-                refused.subject == row.subject && place == Some((row.hour, row.tier.as_str()))
-            })
-        };
-        rows.iter().filter(|row| row.hour < covered && !is_refused(row)).cloned().collect()
-    }
-
-    /// A row that nobody can find fault with.
-    fn faultless(&self) -> Self {
-        let subject = SubjectKind::User.prefix().to_owned();
-        match self {
-            Rows::Usage(_) => {
-                let tier = "free".to_owned();
-                Rows::Usage([UsageRow { subject, hour: 0, tier, requests: 0, cost: 0, denied: 0 }].into())
-            }
-            Rows::Counters(_) => Rows::Counters(
-                [CounterRow { subject, kept: Some((state_codec::pack(&SubjectState::default()), 0)) }].into(),
-            ),
-        }
-    }
-
-    fn len(&self) -> usize {
-        match self {
-            Rows::Usage(rows) => rows.len(),
-            Rows::Counters(rows) => rows.len(),
-        }
-    }
-
-    fn refused(&self, index: usize, error: &QueryError) -> Option<RefusedRow> {
-        let reason = error.to_string();
-        let amount = |stored: i64| stored.max(0).cast_unsigned();
-        Some(match self {
-            Rows::Usage(rows) => {
-                let row = rows.get(index)?;
-                let usage =
-                    Usage { requests: amount(row.requests), cost: amount(row.cost), denied: amount(row.denied) };
-                let usage = Some((Timestamp::from_micros(row.hour), row.tier.clone(), usage));
-                RefusedRow { table: "usage", subject: row.subject.clone(), usage, reason }
-            }
-            Rows::Counters(rows) => {
-                RefusedRow { table: "counters", subject: rows.get(index)?.subject.clone(), usage: None, reason }
-            }
-        })
+        on!(self, flush within FLUSH_DEADLINE, "flush usage", flush::apply(&batch, now))
     }
 }
 
@@ -335,25 +224,6 @@ mod tests {
         assert!(pieces(0).is_empty());
         assert_eq!(pieces(1), vec![0..1]);
         assert_eq!(pieces(12_000), vec![10_000..12_000, 5_000..10_000, 0..5_000]);
-    }
-
-    #[test]
-    fn rows_are_sorted_and_each_key_is_there_once() {
-        let subject = |id| Subject::User(UserId::parse(id).unwrap());
-        let key = |id, second| UsageKey {
-            subject: subject(id),
-            hour: Timestamp::from_seconds(second),
-            tier: TierName::free(),
-        };
-        let one = Usage { requests: 1, cost: u64::MAX, denied: 0 };
-        let batch = FlushBatch {
-            usage: vec![(key("b", 0), one), (key("a", 3600), one), (key("a", 3601), one)],
-            ..FlushBatch::default()
-        };
-        let Rows::Usage(rows) = Rows::of_usage(&batch) else { panic!("usage") };
-        let shown: Vec<_> = rows.iter().map(|row| (row.subject.as_str(), row.requests, row.cost)).collect();
-        let most = COUNT_MAX.cast_signed();
-        assert_eq!(shown, [("user:a", 2, most), ("user:b", 1, most)]);
     }
 
     #[actix::test]

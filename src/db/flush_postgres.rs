@@ -8,7 +8,7 @@ use diesel::result::Error as QueryError;
 use diesel::sql_types::{Array, BigInt, Binary, Text};
 use diesel_async::{AsyncPgConnection as Connection, RunQueryDsl, SimpleAsyncConnection};
 
-use super::flush::{CounterRow, Rows, UsageRow};
+use super::flush_rows::{CounterRow, Rows, UsageRow};
 
 const USAGE_FROM_ARRAYS: &str = "SELECT * FROM UNNEST($1, $2, $3, $4, $5, $6)";
 
@@ -121,7 +121,7 @@ pub(in crate::db) async fn find_fault(
 fn usage_in_words(rows: &[UsageRow]) -> String {
     let row = |row: &UsageRow| {
         let UsageRow { subject, hour, tier, requests, cost, denied } = row;
-        format!("({}, {hour}, {}, {requests}, {cost}, {denied})", text(subject), text(tier))
+        format!("({}, {hour}, {}, {requests}, {cost}, {denied})", text(subject), text(tier.as_str()))
     };
     let rows: Vec<String> = rows.iter().map(row).collect();
     format!("{INTO_USAGE} VALUES {} {ADD_TO_USAGE};", rows.join(", "))

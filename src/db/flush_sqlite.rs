@@ -10,10 +10,14 @@ use diesel::sql_types::{BigInt, Binary, Text};
 use diesel::sqlite::Sqlite;
 use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
 
-use super::flush::{CounterRow, Rows, UsageRow};
+use super::flush_rows::{CounterRow, Rows, UsageRow};
 use super::schema::{counters, usage_late};
 
 type Connection = SyncConnectionWrapper<SqliteConnection>;
+
+/// After so many rows, some 200 µs, whatever else waits for the core is let on it. Niceness alone does not do that: a kernel leaves
+/// even a nice thread on its core for some milliseconds before another that wakes may have it.
+const ROWS_AT_A_TIME: usize = 64;
 
 /// What SQLite says where the rows are not at fault: the file, the disk, memory, another process, the tables. Its words are
 /// part of its source and never translated. After some of these it has undone the whole transaction by itself.
@@ -65,11 +69,11 @@ impl QueryFragment<Sqlite> for AddUsage<'_> {
     fn walk_ast<'row>(&'row self, mut out: AstPass<'_, 'row, Sqlite>) -> QueryResult<()> {
         let row = self.0;
         out.push_sql("INSERT INTO usage (subject, hour, tier, requests, cost, denied) VALUES (");
-        out.push_bind_param::<Text, _>(&row.subject)?;
+        out.push_bind_param::<Text, _>(row.subject.as_str())?;
         out.push_sql(", ");
         out.push_bind_param::<BigInt, _>(&row.hour)?;
         out.push_sql(", ");
-        out.push_bind_param::<Text, _>(&row.tier)?;
+        out.push_bind_param::<Text, _>(row.tier.as_str())?;
         for amount in [&row.requests, &row.cost, &row.denied] {
             out.push_sql(", ");
             out.push_bind_param::<BigInt, _>(amount)?;
@@ -93,8 +97,13 @@ pub(in crate::db) async fn add_usage(
 ) -> QueryResult<()> {
     connection
         .spawn_blocking(move |connection| {
-            let rows = rows.get(piece).unwrap_or_default();
-            rows.iter().try_for_each(|row| AddUsage(row).execute(connection).map(|_| ()))
+            for rows in rows.get(piece).unwrap_or_default().chunks(ROWS_AT_A_TIME) {
+                for row in rows {
+                    AddUsage(row).execute(connection)?;
+                }
+                std::thread::yield_now();
+            }
+            Ok(())
         })
         .await
 }
@@ -112,7 +121,7 @@ struct LateRow<'row> {
 
 impl<'row> LateRow<'row> {
     fn of(UsageRow { subject, hour, tier, requests, cost, denied }: &'row UsageRow) -> Self {
-        Self { subject, hour: *hour, tier, requests: *requests, cost: *cost, denied: *denied }
+        Self { subject, hour: *hour, tier: tier.as_str(), requests: *requests, cost: *cost, denied: *denied }
     }
 }
 
@@ -165,13 +174,16 @@ pub(in crate::db) async fn put_counters(
     connection
         .spawn_blocking(move |connection| {
             let mut removed = Vec::new();
-            for CounterRow { subject, kept } in rows.get(piece).unwrap_or_default() {
-                match kept {
-                    Some((state, whole_at)) => {
-                        PutCounters { subject, state, whole_at: *whole_at }.execute(connection)?;
+            for rows in rows.get(piece).unwrap_or_default().chunks(ROWS_AT_A_TIME) {
+                for CounterRow { subject, kept } in rows {
+                    match kept {
+                        Some((state, whole_at)) => {
+                            PutCounters { subject, state, whole_at: *whole_at }.execute(connection)?;
+                        }
+                        None => removed.push(subject.as_str()),
                     }
-                    None => removed.push(subject),
                 }
+                std::thread::yield_now();
             }
             if !removed.is_empty() {
                 diesel::delete(counters::table.filter(counters::subject.eq_any(removed))).execute(connection)?;

@@ -55,6 +55,7 @@ on_both! {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::db::runtime::OwnRuntime;
     use crate::db::sqlite::Repository;
     use diesel_async::SimpleAsyncConnection;
 
@@ -71,7 +72,8 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn a_connection_whose_statement_was_given_up_is_not_handed_out_again() {
         let folder = tempfile::tempdir().unwrap();
-        let pool = Repository::new(&folder.path().join("quotad.db"), 2).unwrap().read();
+        let background = OwnRuntime::background().unwrap();
+        let pool = Repository::new(&folder.path().join("quotad.db"), 2, &background).unwrap().read();
         let (short, long) = (Duration::from_millis(50), Duration::from_secs(1));
         let late = sqlite::run(pool.clone(), "wait", short, |connection| batch(connection, SLOW)).await;
         assert!(matches!(late, Err(DbError::TimedOut { .. })), "{late:?}");
@@ -82,7 +84,8 @@ mod tests {
     #[tokio::test]
     async fn a_transaction_that_was_left_open_goes_with_its_connection() {
         let folder = tempfile::tempdir().unwrap();
-        let pool = Repository::new(&folder.path().join("quotad.db"), 2).unwrap().write();
+        let background = OwnRuntime::background().unwrap();
+        let pool = Repository::new(&folder.path().join("quotad.db"), 2, &background).unwrap().write();
         let second = Duration::from_secs(1);
         let failing = "CREATE TABLE t (i INTEGER); BEGIN; INSERT INTO t VALUES (1); SELECT nothing";
         sqlite::run(pool.clone(), "fail", second, |connection| batch(connection, failing)).await.unwrap_err();

@@ -56,17 +56,16 @@ pub(super) mod dialect {
 pub(super) struct Repository {
     address: Arc<PostgresAddress>,
     connections: Pool<Connection>,
+    /// One connection, for flushes alone where there may be two: it is driven by the thread that they run on.
+    flusher: Pool<Connection>,
 }
 
 impl Repository {
     pub(super) fn new(url: &str, max_connections: usize) -> Result<Self, DbError> {
         let address = Arc::new(PostgresAddress::parse(url)?);
-        let opened = Arc::clone(&address);
-        let open: SetupCallback<Connection> = Box::new(move |_| {
-            let address = Arc::clone(&opened);
-            async move { address.open().await }.boxed()
-        });
-        Ok(Self { address, connections: pool::new(max_connections, open)? })
+        let connections = pool::new(max_connections.saturating_sub(1), opener(&address))?;
+        let flusher = if max_connections > 1 { pool::new(1, opener(&address))? } else { connections.clone() };
+        Ok(Self { address, connections, flusher })
     }
 
     pub(super) fn read(&self) -> Pool<Connection> {
@@ -77,8 +76,20 @@ impl Repository {
         self.connections.clone()
     }
 
-    /// A connection beside the pool.
+    pub(super) fn flush(&self) -> Pool<Connection> {
+        self.flusher.clone()
+    }
+
+    /// A connection beside the pools.
     pub(super) async fn open(&self) -> diesel::ConnectionResult<Connection> {
         self.address.open().await
     }
+}
+
+fn opener(address: &Arc<PostgresAddress>) -> SetupCallback<Connection> {
+    let address = Arc::clone(address);
+    Box::new(move |_| {
+        let address = Arc::clone(&address);
+        async move { address.open().await }.boxed()
+    })
 }

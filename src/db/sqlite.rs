@@ -3,8 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use diesel::{ConnectionError, SqliteConnection};
-use diesel_async::pooled_connection::SetupCallback;
+use diesel::{ConnectionError, ConnectionResult, SqliteConnection};
 use diesel_async::pooled_connection::deadpool::Pool;
 use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
 use diesel_async::{AsyncConnection, SimpleAsyncConnection};
@@ -13,6 +12,7 @@ use tokio::time::sleep;
 
 use super::error::{DbError, is_locked};
 use super::pool::sqlite as pool;
+use super::runtime::OwnRuntime;
 
 pub(super) type Connection = SyncConnectionWrapper<SqliteConnection>;
 
@@ -81,7 +81,8 @@ pub(super) struct Repository {
 }
 
 impl Repository {
-    pub(super) fn new(path: &Path, max_connections: usize) -> Result<Self, DbError> {
+    /// What the writer does is done on threads of `background`: a flush is most of it.
+    pub(super) fn new(path: &Path, max_connections: usize, background: &OwnRuntime) -> Result<Self, DbError> {
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             std::fs::create_dir_all(folder).map_err(|source| DbError::Folder { path: folder.to_owned(), source })?;
         }
@@ -90,9 +91,14 @@ impl Repository {
         };
         // Diesel takes what begins with `file:` for a URL with options.
         let file = if path.starts_with("file:") { format!("./{path}") } else { path.to_owned() };
+        let read_only = format!("{SETUP}{READ_ONLY}");
+        let (written, read) = (file.clone(), file);
         Ok(Self {
-            writer: pool::new(1, opener(file.clone(), SETUP.to_owned()))?,
-            readers: pool::new(max_connections.saturating_sub(1), opener(file, format!("{SETUP}{READ_ONLY}")))?,
+            writer: pool::new(1, background.opening(move || open(written.clone(), SETUP.to_owned())))?,
+            readers: pool::new(
+                max_connections.saturating_sub(1),
+                Box::new(move |_| open(read.clone(), read_only.clone()).boxed()),
+            )?,
         })
     }
 
@@ -103,22 +109,21 @@ impl Repository {
     pub(super) fn write(&self) -> Pool<Connection> {
         self.writer.clone()
     }
+
+    pub(super) fn flush(&self) -> Pool<Connection> {
+        self.writer.clone()
+    }
 }
 
-fn opener(file: String, setup: String) -> SetupCallback<Connection> {
-    Box::new(move |_| {
-        let (file, setup) = (file.clone(), setup.clone());
-        async move {
-            let mut connection = Connection::establish(&file).await?;
-            for _ in 0..SETUP_TRIES {
-                match connection.batch_execute(&setup).await {
-                    Err(error) if is_locked(&error) => sleep(SETUP_PAUSE).await,
-                    done => return done.map(|()| connection).map_err(ConnectionError::CouldntSetupConfiguration),
-                }
-            }
-            connection.batch_execute(&setup).await.map_err(ConnectionError::CouldntSetupConfiguration)?;
-            Ok(connection)
+/// Opens a connection to `file`, set up by `setup`.
+async fn open(file: String, setup: String) -> ConnectionResult<Connection> {
+    let mut connection = Connection::establish(&file).await?;
+    for _ in 0..SETUP_TRIES {
+        match connection.batch_execute(&setup).await {
+            Err(error) if is_locked(&error) => sleep(SETUP_PAUSE).await,
+            done => return done.map(|()| connection).map_err(ConnectionError::CouldntSetupConfiguration),
         }
-        .boxed()
-    })
+    }
+    connection.batch_execute(&setup).await.map_err(ConnectionError::CouldntSetupConfiguration)?;
+    Ok(connection)
 }
