@@ -12,6 +12,7 @@ use actix_web::web::Bytes;
 use actix_web::{FromRequest, HttpRequest};
 use futures_util::FutureExt;
 use serde::de::DeserializeOwned;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::error::{self, Problem};
 use crate::domain::invalid::at_field;
@@ -21,6 +22,13 @@ pub const BODY_MAX_BYTES: usize = 1024 * 1024;
 
 /// A body that is not there by then is given up, as actix gives up a head.
 const BODY_WITHIN: Duration = Duration::from_secs(5);
+
+/// Bodies up to this size are waited for as they come: with the bound on connections that is bound enough.
+const SMALL_KIB: u32 = 16;
+
+/// Room for larger ones that are on their way, of all connections together, in KiB. Callers with a key who send slowly could fill the
+/// memory otherwise.
+static ROOM: Semaphore = Semaphore::const_new(64 * 1024);
 
 /// A body that nobody has read yet: strangers could fill the memory with theirs, so a handler reads it when it knows who is calling.
 pub struct Body(Payload);
@@ -53,16 +61,28 @@ impl Body {
         if bytes.is_empty() { Ok(None) } else { parse(request, &bytes).map(Some) }
     }
 
-    /// As it came, at most 1 MiB and within 5 s.
+    /// As it came, at most 1 MiB and within 5 s. Where too much is on its way already: 503.
     async fn bytes(mut self, request: &HttpRequest) -> Result<Bytes, Problem> {
         let mut bytes = std::pin::pin!(Bytes::from_request(request, &mut self.0));
         // Most bodies come with their head, and need no timer.
         let bytes = match bytes.as_mut().now_or_never() {
             Some(bytes) => bytes,
-            None => tokio::time::timeout(BODY_WITHIN, bytes).await.map_err(|_| Problem::too_slow())?,
+            None => {
+                let _room = room_for(request)?;
+                tokio::time::timeout(BODY_WITHIN, bytes).await.map_err(|_| Problem::too_slow())?
+            }
         };
         bytes.map_err(error::payload)
     }
+}
+
+/// Room for a body until it is there: as much as it says, or as much as any may have.
+fn room_for(request: &HttpRequest) -> Result<SemaphorePermit<'static>, Problem> {
+    let told = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    let bytes = told.unwrap_or(BODY_MAX_BYTES).min(BODY_MAX_BYTES);
+    let kib = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX);
+    let taken = if kib <= SMALL_KIB { 0 } else { kib };
+    ROOM.try_acquire_many(taken).map_err(|_| Problem::unavailable("too many large bodies are on their way"))
 }
 
 fn parse<T: DeserializeOwned>(request: &HttpRequest, bytes: &[u8]) -> Result<T, Problem> {

@@ -103,6 +103,40 @@ async fn a_body_over_a_mebibyte_is_given_up_before_it_is_there() {
     is_well(&quotad).await;
 }
 
+/// Callers with a key who send slowly: what they may have on its way together has a bound, and others come through.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn large_bodies_on_their_way_have_a_bound_together() {
+    let quotad = Start::new().start().await;
+    let begin = |path: &str, length: usize| {
+        let head = post(path, &format!("X-API-Key: {ADMIN_KEY}\r\nContent-Length: {length}\r\n"));
+        let mut stream = connect(&quotad);
+        stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(b"{")).expect("half a request");
+        stream
+    };
+    let begun = Instant::now();
+    let mut slow: Vec<TcpStream> = (0..64).map(|_| begin("/api/v2/check/batch", 1024 * 1024)).collect();
+    // Their heads have been read once a later request is answered; each worker has its own.
+    for _ in 0..10 {
+        is_well(&quotad).await;
+    }
+    let refused = rest(&mut begin("/api/v2/check/batch", 64 * 1024));
+    assert_eq!(status(&refused), "503", "{refused}");
+    assert!(refused.to_ascii_lowercase().contains("retry-after: 1"), "{refused}");
+    assert!(begun.elapsed() < Duration::from_secs(5), "it was not waited for");
+    let body = json!({"user_id": "x"}).to_string();
+    let mut small = begin("/api/v2/check", body.len());
+    small.write_all(&body.as_bytes()[1..]).expect("the other half");
+    let mut first = [0; 12];
+    small.read_exact(&mut first).expect("an answer");
+    assert_eq!(&first, b"HTTP/1.1 200");
+
+    // Given up, they leave their room to others.
+    for stream in &mut slow {
+        assert_eq!(status(&rest(stream)), "408");
+    }
+    assert_eq!(status(&rest(&mut begin("/api/v2/check/batch", 64 * 1024))), "408");
+}
+
 /// How long a connection lives that is answered once, and does this again and again then. What it reads tells it of its end,
 /// or else what it can't write.
 fn lives(quotad: &Quotad, reads: bool, again: impl Fn(&mut TcpStream, bool) -> io::Result<()>) -> Duration {

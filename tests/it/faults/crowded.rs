@@ -136,7 +136,7 @@ async fn slow_senders_by_the_thousand() {
     for (what, beginning, memory) in [
         ("heads", format!("{first}X: "), 256.0),
         ("bodies of strangers", strangers, 256.0),
-        ("bodies of half a mebibyte, by callers with a key", body, 2048.0),
+        ("bodies of half a mebibyte, by callers with a key", body, 256.0),
     ] {
         let provoked = format!("{count} senders of {what}, a byte a second");
         row("known users unaffected, memory bounded", &provoked, async |report| {
