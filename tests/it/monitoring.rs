@@ -9,6 +9,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use reqwest::Method;
 use serde_json::{Value, json};
 
 pub use self::files::{Rule, names_in, rules};
@@ -16,6 +17,7 @@ use self::files::{alerts_tested, grouped_by, panels, selectors_in};
 use self::prometheus::Prometheus;
 use crate::docs::page::Page;
 use crate::support::quotad::{Quotad, Start};
+use crate::support::receiver::Receiver;
 use crate::support::redis_server::RedisServer;
 use crate::support::until;
 
@@ -68,6 +70,10 @@ async fn traffic(quotad: &Quotad) {
 async fn more_traffic(quotad: &Quotad) {
     quotad.check(json!({"user_id": "light", "endpoint": "/ws"})).await;
     quotad.check(json!({"user_id": "heavy"})).await;
+    let wrong = quotad.ask_as(Method::GET, "/api/v2/users/me/quota", None, &[("X-API-Key", "wrong")]).await;
+    assert_eq!(wrong.status, 401);
+    // 404 where nobody is told of events.
+    quotad.ask(Method::POST, "/api/v2/admin/webhooks/test", None).await;
 }
 
 fn labels(results: &[Value]) -> BTreeSet<String> {
@@ -78,7 +84,11 @@ fn labels(results: &[Value]) -> BTreeSet<String> {
 async fn a_real_prometheus_finds_every_name_and_label() {
     crate::support::in_one_hour(async || {
         let redis = RedisServer::start();
-        let services = [Start::new().start().await, Start::new().redis(&redis).start().await];
+        let receiver = Receiver::start();
+        let telling = Start::new()
+            .set("WEBHOOK_URL", &receiver.url())
+            .set("WEBHOOK_SECRET", "whsec_aHVudGVyMi1odW50ZXIyLWh1bnRlcjIh");
+        let services = [telling.start().await, Start::new().redis(&redis).start().await];
         for quotad in &services {
             traffic(quotad).await;
         }
