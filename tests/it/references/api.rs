@@ -181,7 +181,7 @@ fn typed(schema: &Value) -> String {
         };
     }
     if let Some(pattern) = schema["pattern"].as_str() {
-        words += &format!(", `{}`", pattern.replace('|', "\\|"));
+        words += &format!(", `{}`", printable(pattern).replace('|', "\\|"));
     }
     if schema["format"] == "date-time" {
         words += ", RFC 3339";
@@ -190,6 +190,12 @@ fn typed(schema: &Value) -> String {
 }
 
 /// A text in a table: a bar would end its cell, and what stands in angle brackets would not be seen.
+/// Control characters as a pattern may have them written.
+fn printable(pattern: &str) -> String {
+    let written = |c: char| if c.is_control() { format!("\\u{:04x}", u32::from(c)) } else { c.to_string() };
+    pattern.chars().map(written).collect()
+}
+
 fn cell(text: &str) -> String {
     text.replace('|', "\\|").replace('<', "\\<")
 }
