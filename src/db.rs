@@ -22,6 +22,7 @@ mod costs;
 mod counters;
 mod error;
 mod flush;
+mod flush_batch;
 mod flush_postgres;
 mod flush_rows;
 mod flush_sqlite;
@@ -46,7 +47,7 @@ mod webhooks;
 pub use changes::Changes;
 pub use copy::CopiedTable;
 pub use error::DbError;
-pub use flush::{FlushBatch, FlushOutcome, OverflowKey, RefusedRow, SubjectKind};
+pub use flush_batch::{FlushBatch, FlushOutcome, OverflowKey, RefusedRow, SubjectKind};
 
 /// How long a statement may take, with the wait for a connection.
 const STATEMENT_DEADLINE: Duration = Duration::from_secs(5);

@@ -9,13 +9,10 @@ use diesel::sql_types::{BigInt, Text};
 use diesel_async::{AsyncConnection, RunQueryDsl};
 
 use super::error::Fault;
+use super::flush_batch::{FlushBatch, FlushOutcome, RefusedRow};
 use super::flush_rows::{Rows, UsageRow};
 use super::{Database, DbError, FLUSH_DEADLINE};
-use crate::domain::state::SubjectState;
-use crate::domain::subject::Subject;
-use crate::domain::tier::TierName;
 use crate::domain::time::Timestamp;
-use crate::domain::usage::{Usage, UsageKey};
 
 /// Rows of one piece: of a statement with six values each, that is below the 32,766 that SQLite binds.
 const ROWS_A_STATEMENT: usize = 5_000;
@@ -26,76 +23,6 @@ const REFUSED_ROWS_MAX: usize = 250;
 const RAISE_CURSOR: &str = "INSERT INTO flush_cursor (instance, sequence, applied_at) VALUES ($1, $2, $3) \
      ON CONFLICT (instance) DO UPDATE SET sequence = excluded.sequence, applied_at = excluded.applied_at \
      WHERE flush_cursor.sequence < excluded.sequence";
-
-/// What one flush adds. It is sent unchanged until it has landed.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct FlushBatch {
-    /// The run of the instance: random, so that no two runs share it.
-    pub instance: String,
-    /// The number of the flush within that run, from 1, without gaps.
-    pub sequence: i64,
-    pub usage: Vec<(UsageKey, Usage)>,
-    /// Usage that could not be kept apart by subject.
-    pub overflow: Vec<(OverflowKey, Usage)>,
-    /// The newest state of each subject that was charged; `None` where it was reset.
-    pub counters: Vec<(Subject, Option<SubjectState>)>,
-}
-
-impl FlushBatch {
-    pub const fn rows(&self) -> usize {
-        self.usage.len().saturating_add(self.overflow.len()).saturating_add(self.counters.len())
-    }
-}
-
-/// What usage without a subject of its own is added up under.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct OverflowKey {
-    pub kind: SubjectKind,
-    pub hour: Timestamp,
-    pub tier: TierName,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum SubjectKind {
-    User,
-    Ip,
-}
-
-impl SubjectKind {
-    pub const fn of(subject: &Subject) -> Self {
-        match subject {
-            Subject::User(_) => SubjectKind::User,
-            Subject::Ip(_) => SubjectKind::Ip,
-        }
-    }
-
-    /// What subjects of the kind begin with, and the subject that stands for those not kept apart: no id is empty.
-    pub const fn prefix(self) -> &'static str {
-        match self {
-            SubjectKind::User => "user:",
-            SubjectKind::Ip => "ip:",
-        }
-    }
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum FlushOutcome {
-    /// It has landed, but for the rows that the database refuses.
-    Applied { refused: Vec<RefusedRow> },
-    /// It had landed before, and the answer was lost.
-    AlreadyApplied,
-}
-
-/// A row that was set aside because the database would not have it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RefusedRow {
-    pub table: &'static str,
-    pub subject: String,
-    /// For usage: the hour, the tier and the amounts.
-    pub usage: Option<(Timestamp, String, Usage)>,
-    /// What the database said.
-    pub reason: String,
-}
 
 impl Database {
     /// Adds the batch to the database, all or nothing, and once however often it is called with the same batch.
@@ -217,7 +144,9 @@ mod tests {
     use super::*;
     use crate::config::{DatabaseLocation, DatabaseSettings};
     use crate::domain::report::ReportOrder;
-    use crate::domain::subject::UserId;
+    use crate::domain::subject::{Subject, UserId};
+    use crate::domain::tier::TierName;
+    use crate::domain::usage::{Usage, UsageKey};
 
     #[test]
     fn pieces_cover_all_rows_once_in_order() {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use compact_str::{CompactString, ToCompactString};
 use diesel::result::Error as QueryError;
 
-use super::flush::{FlushBatch, RefusedRow, SubjectKind};
+use super::flush_batch::{FlushBatch, RefusedRow, SubjectKind};
 use super::state_codec;
 use crate::domain::cost::COUNT_MAX;
 use crate::domain::state::SubjectState;

@@ -4,7 +4,7 @@ use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Nullable, Text};
 use diesel_async::{AsyncConnection, RunQueryDsl};
 
-use super::flush::SubjectKind;
+use super::flush_batch::SubjectKind;
 use super::history::Sums;
 use super::rollup::{self as sums, DAY, DAYS_BEFORE, THIRTY_DAYS};
 use super::{Database, DbError, FLUSH_DEADLINE};

@@ -18,10 +18,10 @@ const GRACE: Duration = Duration::from_millis(500);
 /// Threads that drive connections; queries themselves wait on the database.
 const DRIVERS: usize = 2;
 
-/// By so much threads of the background are nicer than the process. Flushes keep up beside checks that take all of one core; at 19 they
-/// fell behind (docs/decisions/0011-flushes-step-back.md).
+/// By so much threads of the background are nicer than the process. More would be quieter for checks still, but the last flush of a
+/// service that stops has four seconds, whatever else runs on the machine (docs/decisions/0011-flushes-step-back.md).
 #[cfg(target_os = "linux")]
-const NICER: i32 = 10;
+const NICER: i32 = 5;
 
 /// A runtime of the database's own.
 pub(super) struct OwnRuntime {
