@@ -20,6 +20,7 @@ use crate::support::quotad::{Quotad, Start};
 use crate::support::receiver::Receiver;
 use crate::support::redis_server::RedisServer;
 use crate::support::until;
+use crate::webhooks::SECRET;
 
 const WITHIN: Duration = Duration::from_secs(25);
 
@@ -85,9 +86,7 @@ async fn a_real_prometheus_finds_every_name_and_label() {
     crate::support::in_one_hour(async || {
         let redis = RedisServer::start();
         let receiver = Receiver::start();
-        let telling = Start::new()
-            .set("WEBHOOK_URL", &receiver.url())
-            .set("WEBHOOK_SECRET", "whsec_aHVudGVyMi1odW50ZXIyLWh1bnRlcjIh");
+        let telling = Start::new().set("WEBHOOK_URL", &receiver.url()).set("WEBHOOK_SECRET", SECRET);
         let services = [telling.start().await, Start::new().redis(&redis).start().await];
         for quotad in &services {
             traffic(quotad).await;

@@ -19,7 +19,7 @@ use crate::support::tcp_proxy::TcpProxy;
 use crate::support::{in_one_hour, postgres_server, until};
 
 /// Twenty-four bytes, and the same in hexadecimal.
-const SECRET: &str = "whsec_aHVudGVyMi1odW50ZXIyLWh1bnRlcjIh";
+pub const SECRET: &str = "whsec_aHVudGVyMi1odW50ZXIyLWh1bnRlcjIh";
 const KEY: &str = "68756e746572322d68756e746572322d68756e7465723221";
 
 const WITHIN: Duration = Duration::from_secs(10);
